@@ -1,0 +1,179 @@
+use crate::{ChannelKind, Submission};
+use chrono::{DateTime, Utc};
+
+/// What may be asked of a channel's address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Method {
+    /// A platform's check of the address.
+    Get,
+    /// A delivery.
+    Post,
+}
+
+/// A request from outside: within the size limit, otherwise unverified and hostile.
+#[derive(Clone, Copy)]
+pub struct Request<'a> {
+    /// GET or POST.
+    pub method: Method,
+    /// The raw query string, without `?`; empty where there is none.
+    pub query: &'a str,
+    /// Header names in lower case with their raw values, in order of arrival.
+    pub headers: &'a [(&'a str, &'a [u8])],
+    /// The raw body.
+    pub body: &'a [u8],
+}
+
+impl<'a> Request<'a> {
+    /// The value of a header that must occur once; `None` when it is absent, doubled, or no UTF-8.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&'a str> {
+        let mut found = self.headers.iter().filter(|(key, _)| *key == name);
+        let (_, value) = found.next()?;
+        if found.next().is_some() {
+            return None;
+        }
+        std::str::from_utf8(value).ok()
+    }
+}
+
+/// Why a request was refused. The sender learns the status and nothing else; the reason is for
+/// metrics and logs, and never holds content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}")]
+pub struct Refusal {
+    /// 400, 401, 403, 413 or 422.
+    pub status: u16,
+    /// A short fixed word for the metric's label: `bad_signature`, `stale`, `bad_padding`.
+    pub reason: &'static str,
+}
+
+impl Refusal {
+    /// A refusal with this status for this reason.
+    #[must_use]
+    pub const fn new(status: u16, reason: &'static str) -> Self {
+        Self { status, reason }
+    }
+}
+
+/// A body with its status and type, ready to be sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// HTTP status.
+    pub status: u16,
+    /// MIME type.
+    pub content_type: &'static str,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
+impl Answer {
+    /// A plain text answer.
+    #[must_use]
+    pub fn text(status: u16, body: impl Into<String>) -> Self {
+        Self { status, content_type: "text/plain; charset=utf-8", body: body.into().into_bytes() }
+    }
+}
+
+/// A verified sender's content that could not be understood: kept, shown to staff, replayable.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Quarantine {
+    /// Who vouches for it, as in [`Submission::source`].
+    pub source: String,
+    /// Its identity where one could be read; else a digest of the content.
+    pub source_id: String,
+    /// A short fixed word: `unknown_type`, `bad_xml`.
+    pub reason: &'static str,
+    /// The verified (decrypted) original.
+    pub raw: Vec<u8>,
+}
+
+/// Renders the sender's answer once the gateway knows the outcome.
+pub type Respond = Box<dyn FnOnce(&Outcome, DateTime<Utc>) -> Answer + Send>;
+
+/// What a verified request means.
+pub enum Verified {
+    /// To be registered; `respond` is called after COMMIT.
+    Submit {
+        /// What the citizen said.
+        submission: Box<Submission>,
+        /// Renders the answer.
+        respond: Respond,
+    },
+    /// Nothing to keep: an address check, an event that needs no ticket.
+    Answer(Answer),
+    /// To be kept for staff; the answer is sent once it is durable.
+    Quarantine(Quarantine, Answer),
+}
+
+/// What the citizen may be told about a ticket: facts, not words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Receipt {
+    /// The register number as people write it: `BCS-2026-000123` (R7.1).
+    pub number: String,
+    /// When the gateway received it.
+    pub received_at: DateTime<Utc>,
+    /// When work starts: the next opening; `None` when it came in during a session (R5.2).
+    pub follow_up_at: Option<DateTime<Utc>>,
+    /// By when it is answered (R6).
+    pub due_at: DateTime<Utc>,
+    /// True when a date rests on a calendar that has not been announced; such a date is never
+    /// told to a citizen as a fact (scheduling.md A4).
+    pub provisional: bool,
+}
+
+/// What a durable submission became.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kept {
+    /// A new ticket.
+    Registered,
+    /// One more message on the citizen's open ticket.
+    Appended,
+}
+
+/// Why nothing could be kept just now. The sender should try again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Busy {
+    /// For the `Retry-After` header, in seconds.
+    pub retry_after_s: u32,
+}
+
+/// What the gateway did with a submission. Only [`Outcome::Durable`] and
+/// [`Outcome::Quarantined`] may be answered as received.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// Committed, now or by an earlier delivery of the same submission.
+    Durable {
+        /// New ticket or growth of one; for a repeat, what the first delivery did.
+        kept: Kept,
+        /// True when an earlier delivery made it; the answer's text must be the same as then.
+        repeated: bool,
+        /// The ticket's facts as told the first time.
+        receipt: Receipt,
+    },
+    /// Committed to the quarantine, because the database would not take it as a ticket.
+    Quarantined,
+    /// Not kept.
+    Busy(Busy),
+}
+
+/// A way in.
+pub trait Channel: Send + Sync {
+    /// Which channel this is.
+    fn kind(&self) -> ChannelKind;
+
+    /// The greatest body that is read, in bytes; more is refused with 413 before anything else.
+    fn body_limit(&self) -> usize;
+
+    /// Verifies, then parses. Must not block and must not panic on any input.
+    ///
+    /// # Errors
+    /// [`Refusal`] for everything that is not provably from the configured sender.
+    fn verify(&self, request: Request<'_>, now: DateTime<Utc>) -> Result<Verified, Refusal>;
+
+    /// Reads a quarantined original again, after the program has learned more; its signature was
+    /// verified when it came.
+    ///
+    /// # Errors
+    /// [`Refusal`] when it still cannot be understood.
+    fn reread(&self, raw: &[u8], now: DateTime<Utc>) -> Result<Submission, Refusal>;
+}
