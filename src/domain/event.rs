@@ -1,0 +1,200 @@
+//! What can happen to a ticket (RD4.2). Stored as `kind` and `data`; only ever appended.
+
+use super::{
+    id::{StaffId, UnitId},
+    level::Level,
+    ticket::{Cause, Closing, Evaluation, Outcome},
+    timer::TimerKind,
+};
+use chrono::{DateTime, Utc};
+use intake_contract::ChannelKind;
+use serde::{Deserialize, Serialize};
+
+/// An event's particulars. New kinds may come; a stored kind keeps its meaning for ever.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", content = "data", rename_all = "snake_case")]
+pub enum Happened {
+    /// R7.1: entered in the register, with its first message.
+    Registered {
+        /// Where it came in.
+        channel: ChannelKind,
+        /// SHA-256 of the original, in hex.
+        digest: String,
+        /// R6: when the limits start to run.
+        accepted_at: DateTime<Utc>,
+        /// R5.2.
+        follow_up_at: Option<DateTime<Utc>>,
+        /// Level 1's limit.
+        due_at: DateTime<Utc>,
+        /// The date rests on an unannounced calendar.
+        provisional: bool,
+        /// RD3.2.
+        urgent: bool,
+    },
+    /// The citizen said more.
+    MessageReceived {
+        /// Where.
+        channel: ChannelKind,
+        /// SHA-256 of the original, in hex.
+        digest: String,
+    },
+    /// R7.e: the first receiver; answers for the matter to the end.
+    Claimed {
+        /// Who.
+        by: StaffId,
+    },
+    /// What triage found (R7.a, R7.b, R7.c).
+    Triaged {
+        /// Which of the three.
+        cause: Cause,
+    },
+    /// Dispatched to a unit.
+    Referred {
+        /// To whom.
+        unit: UnitId,
+    },
+    /// R5.2: the office opened; work on it starts.
+    FollowUpDue {
+        /// The timer's generation.
+        generation: i32,
+    },
+    /// The limit falls on this day.
+    LimitNear {
+        /// The timer's generation.
+        generation: i32,
+        /// The limit.
+        due_at: DateTime<Utc>,
+    },
+    /// R6: went up a level.
+    Raised {
+        /// From.
+        from: Level,
+        /// To.
+        to: Level,
+        /// The new level's limit.
+        due_at: DateTime<Utc>,
+        /// The date rests on an unannounced calendar.
+        provisional: bool,
+        /// The opinion with which an officer handed it up; `None` when the limit did it.
+        opinion: Option<String>,
+    },
+    /// R6.5: the last limit passed.
+    Overdue {
+        /// The timer's generation.
+        generation: i32,
+    },
+    /// A date moved because the calendar changed (scheduling.md A7.6).
+    DateMoved {
+        /// Which timer.
+        timer: String,
+        /// Before.
+        from: DateTime<Utc>,
+        /// After.
+        to: DateTime<Utc>,
+        /// The calendar's version now.
+        calendar_version: i32,
+        /// Whether the new date is provisional.
+        provisional: bool,
+    },
+    /// The calendar would move a date earlier than is fair; it was kept for a person to decide.
+    DateKept {
+        /// The date in force.
+        kept: DateTime<Utc>,
+        /// What the calendar says now.
+        computed: DateTime<Utc>,
+        /// The calendar's version now.
+        calendar_version: i32,
+    },
+    /// The citizen has been asked for material and the matter waits.
+    AwaitingCitizen {
+        /// What is missing: everything, at once (R7.a 一次性告知).
+        missing: String,
+        /// By when.
+        until: DateTime<Utc>,
+    },
+    /// Work goes on.
+    Resumed,
+    /// There is a result, and the citizen was told.
+    Resolved {
+        /// Which.
+        outcome: Outcome,
+        /// R7.2: the handling opinion.
+        opinion: String,
+    },
+    /// R7.d: the citizen judged the result.
+    Evaluated {
+        /// How.
+        evaluation: Evaluation,
+    },
+    /// RS2.1: struck off the register (销号).
+    Closed {
+        /// With what feedback.
+        closing: Closing,
+    },
+    /// Taken up again under the same number.
+    Reopened {
+        /// Why.
+        reason: String,
+        /// The new limit.
+        due_at: DateTime<Utc>,
+    },
+}
+
+impl Happened {
+    /// Splits into the stored form: the kind and the JSON text that the hash covers.
+    #[must_use]
+    pub fn stored(&self) -> (String, String) {
+        // Serialising an enum of plain data cannot fail; were it to, the trail would say so.
+        let value = serde_json::to_value(self).unwrap_or_default();
+        let kind = value.get("kind").and_then(|kind| kind.as_str()).unwrap_or("unknown").to_owned();
+        let data = value.get("data").map_or_else(|| "{}".to_owned(), ToString::to_string);
+        (kind, data)
+    }
+
+    /// Reads the stored form; `None` for kinds of another version of the program.
+    #[must_use]
+    pub fn read(kind: &str, data: &str) -> Option<Self> {
+        let data: serde_json::Value = serde_json::from_str(data).ok()?;
+        let whole = if data.as_object().is_some_and(serde_json::Map::is_empty) {
+            serde_json::json!({ "kind": kind })
+        } else {
+            serde_json::json!({ "kind": kind, "data": data })
+        };
+        serde_json::from_value(whole).ok()
+    }
+
+    /// The effect of a timer, for those events that are one.
+    #[must_use]
+    pub fn of_timer(&self) -> Option<TimerKind> {
+        match self {
+            Self::FollowUpDue { .. } => Some(TimerKind::FollowUp),
+            Self::LimitNear { .. } => Some(TimerKind::Warning),
+            Self::Raised { opinion: None, .. } => Some(TimerKind::Limit),
+            Self::Overdue { .. } => Some(TimerKind::Overdue),
+            _ => None,
+        }
+    }
+}
+
+/// Who made an event happen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Actor {
+    /// The person who reports.
+    Citizen,
+    /// One of the staff.
+    Staff(StaffId),
+    /// The gateway itself: a limit, an amendment.
+    Gateway,
+}
+
+impl Actor {
+    /// The database's form.
+    #[must_use]
+    pub fn stored(self) -> String {
+        match self {
+            Self::Citizen => "citizen".to_owned(),
+            Self::Staff(id) => format!("staff:{id}"),
+            Self::Gateway => "gateway".to_owned(),
+        }
+    }
+}

@@ -1,0 +1,14 @@
+//! The window's rules, pure: no clock, no network, no database (invariant 7).
+
+pub mod calendar;
+pub mod chain;
+pub mod event;
+pub mod id;
+pub mod ladder;
+pub mod level;
+pub mod policy;
+pub mod promise;
+pub mod register;
+pub mod role;
+pub mod ticket;
+pub mod timer;

@@ -1,0 +1,481 @@
+//! A ticket's states and what may follow what (DESIGN.md §4). The database repeats the rules as
+//! constraints.
+
+use super::{
+    event::Happened,
+    id::{StaffId, UnitId},
+    level::Level,
+};
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+/// Why something could not be done (article 7).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cause {
+    /// R7.a: unclear request, incomplete material.
+    Citizen,
+    /// R7.b: attitude, inflexible, poor command of policy.
+    Staff,
+    /// R7.c: policy limits, legacy problems.
+    Objective,
+}
+
+/// How a matter ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "outcome", rename_all = "snake_case")]
+pub enum Outcome {
+    /// Done.
+    Solved,
+    /// R7.a: guided to the right counter.
+    Guided,
+    /// R7.a 容缺受理: accepted with material missing.
+    ConditionallyAccepted {
+        /// What.
+        missing: String,
+        /// By when.
+        until: DateTime<Utc>,
+    },
+    /// R7.a 否定备案: refused, with its legal basis.
+    Refused {
+        /// The basis.
+        basis: String,
+    },
+    /// RD3.3: out of scope, explained.
+    OutOfScope,
+    /// By the citizen.
+    Withdrawn,
+    /// Tried and not reached.
+    Unreachable,
+    /// The same matter as another ticket.
+    Duplicate {
+        /// That ticket's number, as displayed.
+        of: String,
+    },
+}
+
+/// R7.d: the citizen's judgement, in five grades.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Evaluation {
+    /// 非常满意
+    VerySatisfied,
+    /// 满意
+    Satisfied,
+    /// 基本满意
+    FairlySatisfied,
+    /// 不满意
+    Dissatisfied,
+    /// 非常不满意
+    VeryDissatisfied,
+}
+
+/// What a closing rests on: an evaluation, or the reason why there is none.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Closing {
+    /// R7.d.
+    Evaluated(Evaluation),
+    /// The recorded reason why there is none.
+    WithoutEvaluation(String),
+}
+
+/// Where a ticket stands, with what that state needs to know.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum State {
+    /// In the register; nobody has taken it up.
+    Registered,
+    /// Somebody answers for it (R7.e).
+    Accepted,
+    /// Being handled, with referral to units.
+    InProgress {
+        /// Where it was referred to, in order.
+        units: Vec<UnitId>,
+    },
+    /// Paused: something is missing from the citizen.
+    AwaitingCitizen {
+        /// What is missing.
+        missing: String,
+        /// By when.
+        until: DateTime<Utc>,
+        /// Where it had been referred to.
+        units: Vec<UnitId>,
+    },
+    /// There is a result, and it was told.
+    Resolved {
+        /// Which.
+        outcome: Outcome,
+        /// R7.2: the handling opinion.
+        opinion: String,
+    },
+    /// The citizen judged it.
+    Evaluated {
+        /// The result.
+        outcome: Outcome,
+        /// R7.2.
+        opinion: String,
+        /// R7.d.
+        evaluation: Evaluation,
+    },
+    /// Struck off.
+    Closed {
+        /// The result.
+        outcome: Outcome,
+        /// R7.2.
+        opinion: String,
+        /// R7.d.
+        closing: Closing,
+    },
+}
+
+impl State {
+    /// The name in the API and the database.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Registered => "registered",
+            Self::Accepted => "accepted",
+            Self::InProgress { .. } => "in_progress",
+            Self::AwaitingCitizen { .. } => "awaiting_citizen",
+            Self::Resolved { .. } => "resolved",
+            Self::Evaluated { .. } => "evaluated",
+            Self::Closed { .. } => "closed",
+        }
+    }
+
+    /// Whether limits still run: the matter is unsolved and not waiting for the citizen.
+    #[must_use]
+    pub fn is_pressing(&self) -> bool {
+        matches!(self, Self::Registered | Self::Accepted | Self::InProgress { .. })
+    }
+}
+
+/// A transition that the rules do not allow, and why.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NotAllowed {
+    /// R7.e: the first receiver is fixed.
+    #[error("already claimed")]
+    AlreadyClaimed,
+    /// Nobody answers for it yet.
+    #[error("not claimed yet")]
+    NotClaimed,
+    /// There is a result already.
+    #[error("already resolved")]
+    AlreadyResolved,
+    /// There is no result yet.
+    #[error("not resolved yet")]
+    NotResolved,
+    /// It is not waiting for the citizen.
+    #[error("not waiting for the citizen")]
+    NotWaiting,
+    /// Struck off.
+    #[error("already closed")]
+    AlreadyClosed,
+    /// It is open.
+    #[error("not closed")]
+    NotClosed,
+    /// Level 5 is the top.
+    #[error("already at the highest level")]
+    AtTheTop,
+    /// A text that the rule asks for is empty.
+    #[error("a text is missing")]
+    TextMissing,
+}
+
+/// What transitions read and change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ticket {
+    /// Where it stands.
+    pub state: State,
+    /// The ladder's rung.
+    pub level: Level,
+    /// Which limit it has.
+    pub due_at: DateTime<Utc>,
+    /// Whether that date rests on an unannounced calendar.
+    pub provisional: bool,
+    /// R7.e.
+    pub accountable: Option<StaffId>,
+    /// What triage found.
+    pub cause: Option<Cause>,
+    /// Past the last limit.
+    pub overdue: bool,
+}
+
+type Step = Result<Happened, NotAllowed>;
+
+fn needed(text: &str) -> Result<String, NotAllowed> {
+    let text = text.trim();
+    if text.is_empty() { Err(NotAllowed::TextMissing) } else { Ok(text.to_owned()) }
+}
+
+impl Ticket {
+    /// R7.e: the first receiver takes it up and answers for it to the end.
+    ///
+    /// # Errors
+    /// When somebody has.
+    pub fn claim(&mut self, by: StaffId) -> Step {
+        match (&self.state, self.accountable) {
+            (State::Registered, None) => {
+                self.accountable = Some(by);
+                self.state = State::Accepted;
+                Ok(Happened::Claimed { by })
+            }
+            _ => Err(NotAllowed::AlreadyClaimed),
+        }
+    }
+
+    /// Article 7: which of the three causes.
+    ///
+    /// # Errors
+    /// Before it is claimed and after it is resolved.
+    pub fn triage(&mut self, cause: Cause) -> Step {
+        self.must_be_in_hand()?;
+        self.cause = Some(cause);
+        Ok(Happened::Triaged { cause })
+    }
+
+    /// Dispatches it to a unit; the accountable person stays (R7.e).
+    ///
+    /// # Errors
+    /// Before it is claimed and after it is resolved.
+    pub fn refer(&mut self, unit: UnitId) -> Step {
+        self.must_be_in_hand()?;
+        match &mut self.state {
+            State::InProgress { units } => units.push(unit),
+            _ => self.state = State::InProgress { units: vec![unit] },
+        }
+        Ok(Happened::Referred { unit })
+    }
+
+    /// R7.a: tells the person once what is missing, and waits.
+    ///
+    /// # Errors
+    /// Before it is claimed, after it is resolved, and without saying what is missing.
+    pub fn await_citizen(&mut self, missing: &str, until: DateTime<Utc>) -> Step {
+        self.must_be_in_hand()?;
+        let missing = needed(missing)?;
+        let units = match &self.state {
+            State::InProgress { units } => units.clone(),
+            _ => Vec::new(),
+        };
+        self.state = State::AwaitingCitizen { missing: missing.clone(), until, units };
+        Ok(Happened::AwaitingCitizen { missing, until })
+    }
+
+    /// The material came; work goes on.
+    ///
+    /// # Errors
+    /// When it was not waiting.
+    pub fn resume(&mut self) -> Step {
+        let State::AwaitingCitizen { units, .. } = &self.state else {
+            return Err(NotAllowed::NotWaiting);
+        };
+        self.state = State::InProgress { units: units.clone() };
+        Ok(Happened::Resumed)
+    }
+
+    /// There is a result, and the citizen was told.
+    ///
+    /// # Errors
+    /// Before it is claimed, when it has one, and without an opinion (R7.2).
+    pub fn resolve(&mut self, outcome: Outcome, opinion: &str) -> Step {
+        match self.state {
+            State::Registered => return Err(NotAllowed::NotClaimed),
+            State::Accepted | State::InProgress { .. } | State::AwaitingCitizen { .. } => {}
+            State::Closed { .. } => return Err(NotAllowed::AlreadyClosed),
+            _ => return Err(NotAllowed::AlreadyResolved),
+        }
+        let opinion = needed(opinion)?;
+        self.state = State::Resolved { outcome: outcome.clone(), opinion: opinion.clone() };
+        Ok(Happened::Resolved { outcome, opinion })
+    }
+
+    /// R7.d: the citizen judges the result, once.
+    ///
+    /// # Errors
+    /// Unless it is resolved and not judged.
+    pub fn evaluate(&mut self, evaluation: Evaluation) -> Step {
+        let State::Resolved { outcome, opinion } = &self.state else {
+            return Err(self.no_result_to_judge());
+        };
+        self.state = State::Evaluated {
+            outcome: outcome.clone(),
+            opinion: opinion.clone(),
+            evaluation,
+        };
+        Ok(Happened::Evaluated { evaluation })
+    }
+
+    /// RS2.1: strikes the number off. Needs an opinion, an answer given, and an evaluation or
+    /// the reason why there is none.
+    ///
+    /// # Errors
+    /// When one of these is missing, or it is closed.
+    pub fn close(&mut self, without_evaluation: Option<&str>) -> Step {
+        let (outcome, opinion, closing) = match &self.state {
+            State::Evaluated { outcome, opinion, evaluation } => {
+                (outcome.clone(), opinion.clone(), Closing::Evaluated(*evaluation))
+            }
+            State::Resolved { outcome, opinion } => {
+                let reason = needed(without_evaluation.unwrap_or_default())?;
+                (outcome.clone(), opinion.clone(), Closing::WithoutEvaluation(reason))
+            }
+            _ => return Err(self.no_result_to_judge()),
+        };
+        self.state = State::Closed { outcome, opinion, closing: closing.clone() };
+        Ok(Happened::Closed { closing })
+    }
+
+    /// Takes a closed matter up again, with a new limit and the same number.
+    ///
+    /// # Errors
+    /// When it is open, or without a reason.
+    pub fn reopen(&mut self, reason: &str, due_at: DateTime<Utc>) -> Step {
+        let State::Closed { .. } = self.state else { return Err(NotAllowed::NotClosed) };
+        let reason = needed(reason)?;
+        self.state = State::InProgress { units: Vec::new() };
+        self.due_at = due_at;
+        self.overdue = false;
+        Ok(Happened::Reopened { reason, due_at })
+    }
+
+    /// R6: up one level, by its limit or by hand with a written opinion.
+    ///
+    /// # Errors
+    /// At the top, when it is solved, or by hand without an opinion.
+    pub fn raise(
+        &mut self,
+        opinion: Option<&str>,
+        due_at: DateTime<Utc>,
+        provisional: bool,
+    ) -> Step {
+        if !self.state.is_pressing() {
+            return Err(NotAllowed::AlreadyResolved);
+        }
+        let from = self.level;
+        let to = from.next().ok_or(NotAllowed::AtTheTop)?;
+        let opinion = opinion.map(needed).transpose()?;
+        self.level = to;
+        self.due_at = due_at;
+        self.provisional = provisional;
+        Ok(Happened::Raised { from, to, due_at, provisional, opinion })
+    }
+
+    /// R6.5: past the last limit; stays with level 5 and shows.
+    ///
+    /// # Errors
+    /// Below level 5, or when it is solved or marked already.
+    pub fn fall_overdue(&mut self, generation: i32) -> Step {
+        if !self.state.is_pressing() || self.overdue {
+            return Err(NotAllowed::AlreadyResolved);
+        }
+        if self.level != Level::PartyGroup {
+            return Err(NotAllowed::NotResolved);
+        }
+        self.overdue = true;
+        Ok(Happened::Overdue { generation })
+    }
+
+    fn must_be_in_hand(&self) -> Result<(), NotAllowed> {
+        match self.state {
+            State::Accepted | State::InProgress { .. } => Ok(()),
+            State::Registered => Err(NotAllowed::NotClaimed),
+            State::AwaitingCitizen { .. } => Err(NotAllowed::NotWaiting),
+            State::Resolved { .. } | State::Evaluated { .. } => Err(NotAllowed::AlreadyResolved),
+            State::Closed { .. } => Err(NotAllowed::AlreadyClosed),
+        }
+    }
+
+    fn no_result_to_judge(&self) -> NotAllowed {
+        match self.state {
+            State::Closed { .. } => NotAllowed::AlreadyClosed,
+            State::Evaluated { .. } => NotAllowed::AlreadyResolved,
+            _ => NotAllowed::NotResolved,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fresh() -> Ticket {
+        Ticket {
+            state: State::Registered,
+            level: Level::Duty,
+            due_at: DateTime::UNIX_EPOCH,
+            provisional: false,
+            accountable: None,
+            cause: None,
+            overdue: false,
+        }
+    }
+
+    #[test]
+    fn r7_e_the_first_receiver_stays_accountable_through_every_referral() {
+        let mut ticket = fresh();
+        ticket.claim(StaffId(1)).unwrap();
+        assert_eq!(ticket.claim(StaffId(2)), Err(NotAllowed::AlreadyClaimed));
+        ticket.refer(UnitId(1)).unwrap();
+        ticket.refer(UnitId(2)).unwrap();
+        assert_eq!(ticket.accountable, Some(StaffId(1)));
+        assert_eq!(ticket.state, State::InProgress { units: vec![UnitId(1), UnitId(2)] });
+    }
+
+    #[test]
+    fn r7_d_a_number_is_struck_off_only_with_an_opinion_and_an_evaluation_or_a_reason() {
+        let mut ticket = fresh();
+        assert_eq!(ticket.close(None), Err(NotAllowed::NotResolved));
+        assert_eq!(ticket.resolve(Outcome::Solved, "x"), Err(NotAllowed::NotClaimed));
+        ticket.claim(StaffId(1)).unwrap();
+        assert_eq!(ticket.resolve(Outcome::Solved, "  "), Err(NotAllowed::TextMissing));
+        ticket.resolve(Outcome::Solved, "已补办").unwrap();
+        assert_eq!(ticket.close(None), Err(NotAllowed::TextMissing));
+        ticket.evaluate(Evaluation::Satisfied).unwrap();
+        assert_eq!(ticket.evaluate(Evaluation::Satisfied), Err(NotAllowed::AlreadyResolved));
+        ticket.close(None).unwrap();
+        assert_eq!(ticket.close(None), Err(NotAllowed::AlreadyClosed));
+        assert_eq!(ticket.refer(UnitId(1)), Err(NotAllowed::AlreadyClosed));
+        ticket.reopen("没有解决", DateTime::UNIX_EPOCH).unwrap();
+        assert_eq!(ticket.state.name(), "in_progress");
+    }
+
+    #[test]
+    fn r6_the_ladder_ends_at_level_5_where_the_matter_falls_overdue_once() {
+        let mut ticket = fresh();
+        assert!(ticket.fall_overdue(1).is_err());
+        ticket.raise(None, DateTime::UNIX_EPOCH, false).unwrap();
+        assert_eq!(ticket.raise(Some(" "), ticket.due_at, false), Err(NotAllowed::TextMissing));
+        ticket.raise(Some("需党组研究"), DateTime::UNIX_EPOCH, false).unwrap();
+        assert_eq!(ticket.raise(None, ticket.due_at, false), Err(NotAllowed::AtTheTop));
+        ticket.fall_overdue(1).unwrap();
+        assert!(ticket.fall_overdue(1).is_err());
+    }
+
+    #[test]
+    fn r7_a_what_waits_for_the_citizen_does_not_rise() {
+        let mut ticket = fresh();
+        ticket.claim(StaffId(1)).unwrap();
+        ticket.refer(UnitId(7)).unwrap();
+        ticket.await_citizen("身份证复印件", DateTime::UNIX_EPOCH).unwrap();
+        assert!(ticket.raise(None, ticket.due_at, false).is_err());
+        ticket.resume().unwrap();
+        assert_eq!(ticket.state, State::InProgress { units: vec![UnitId(7)] });
+        assert_eq!(ticket.resume(), Err(NotAllowed::NotWaiting));
+    }
+
+    #[test]
+    fn events_are_read_as_they_were_stored() {
+        for happened in [
+            Happened::Resumed,
+            Happened::Claimed { by: StaffId(3) },
+            Happened::Resolved { outcome: Outcome::Solved, opinion: "好".into() },
+            Happened::Closed { closing: Closing::WithoutEvaluation("联系不上".into()) },
+        ] {
+            let (kind, data) = happened.stored();
+            assert_eq!(Happened::read(&kind, &data), Some(happened));
+        }
+        assert_eq!(Happened::read("from_the_future", "{\"a\":1}"), None);
+    }
+}

@@ -1,0 +1,299 @@
+//! The API (DESIGN.md §5): JSON, bearer tokens with scopes, problem details, lists by cursor.
+
+use super::{
+    Shared,
+    problem::{FieldProblem, Problem},
+    serve::Peer,
+};
+use crate::{
+    domain::{level::Level, register::RegisterNumber},
+    intake::{AcceptError, Accepted},
+    secret,
+    store::{
+        self,
+        access::ApiToken,
+        queue::{Cursor, Filter, QueueRow},
+    },
+};
+use axum::{
+    Json,
+    body::Body,
+    extract::{Extension, FromRequestParts, Path, Query, Request, State},
+    http::{HeaderMap, StatusCode, header, request::Parts},
+    response::{IntoResponse, Response},
+};
+use chrono::{DateTime, Utc};
+use intake_contract::{ChannelKind, china};
+use serde::{Deserialize, Serialize};
+
+const BODY_LIMIT: usize = 128 * 1024;
+const PAGE: i64 = 50;
+const LONGEST_PAGE: i64 = 200;
+
+/// A verified caller.
+pub struct Caller(ApiToken);
+
+impl Caller {
+    fn may(&self, scope: &str) -> Result<(), Problem> {
+        if self.0.scopes.iter().any(|has| has == scope) {
+            return Ok(());
+        }
+        Err(Problem::new(StatusCode::FORBIDDEN, "Not allowed")
+            .detail(format!("this token lacks the scope {scope}")))
+    }
+}
+
+impl FromRequestParts<Shared> for Caller {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Shared) -> Result<Self, Problem> {
+        let unknown = || {
+            Problem::new(StatusCode::UNAUTHORIZED, "Not authenticated")
+                .detail("send Authorization: Bearer with a valid token")
+        };
+        let token = parts
+            .headers
+            .get(header::AUTHORIZATION)
+            .and_then(|value| value.to_str().ok())
+            .and_then(|value| value.strip_prefix("Bearer "))
+            .ok_or_else(unknown)?;
+        let mut db = app.pool.acquire().await?;
+        let found = store::access::api_token(&mut db, &secret::digest(token)).await?;
+        found.map(Caller).ok_or_else(unknown)
+    }
+}
+
+/// The description of this API.
+pub async fn openapi() -> Response {
+    let body = include_str!("openapi.json");
+    ([(header::CONTENT_TYPE, "application/json")], body).into_response()
+}
+
+/// Registers what was said at the counter or on the window's telephone. The same
+/// `Idempotency-Key` with the same body answers with the ticket that it made.
+pub async fn create(
+    State(app): State<Shared>,
+    caller: Caller,
+    Extension(peer): Extension<Peer>,
+    headers: HeaderMap,
+    request: Request<Body>,
+) -> Result<Response, Problem> {
+    caller.may("tickets:write")?;
+    let key = headers
+        .get("idempotency-key")
+        .and_then(|value| value.to_str().ok())
+        .ok_or_else(|| {
+            Problem::new(StatusCode::BAD_REQUEST, "Idempotency-Key is missing")
+                .detail("send a unique Idempotency-Key with each entry, and the same one when you repeat it")
+        })?
+        .to_owned();
+    let body = super::channels::read(request.into_body(), BODY_LIMIT, peer.body_timeout)
+        .await
+        .map_err(|refusal| {
+            let status = StatusCode::from_u16(refusal.status).unwrap_or(StatusCode::BAD_REQUEST);
+            Problem::new(status, "The body cannot be read")
+        })?;
+    let entry: intake_counter::Entry = serde_json::from_slice(&body).map_err(|error| {
+        Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "The body is no entry")
+            .detail(error.to_string())
+    })?;
+    let source = format!("api:{}", caller.0.name);
+    let submission = entry.into_submission(&source, &key, None, body).map_err(|errors| {
+        let errors = errors
+            .into_iter()
+            .map(|error| FieldProblem { field: error.field.to_string(), message: error.message.to_string() })
+            .collect();
+        Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "The entry is not complete").fields(errors)
+    })?;
+    match app.intake.accept(caller.0.office, submission).await {
+        Ok(Accepted::Ticket { differs: true, .. }) => {
+            Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "Idempotency-Key was used before")
+                .detail("this Idempotency-Key came with another body; use a new one"))
+        }
+        Ok(accepted) => match accepted.ticket() {
+            Some(ticket) => {
+                let whole = load(&app, &caller, ticket).await?;
+                Ok((StatusCode::CREATED, Json(Item::from(&app, &caller, &whole.row)?)).into_response())
+            }
+            None => Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "The entry cannot be stored")
+                .detail("it was kept for the staff to look at")),
+        },
+        Err(AcceptError::Busy(busy)) => Err(Problem::busy(busy.retry_after_s)),
+        Err(AcceptError::Invalid(error)) => {
+            Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "The entry is out of bounds")
+                .detail(error.to_string()))
+        }
+        Err(AcceptError::NoOffice) => Err(Problem::new(StatusCode::NOT_FOUND, "No such office")),
+    }
+}
+
+/// What may be asked of the list.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ListQuery {
+    state: Option<String>,
+    channel: Option<String>,
+    level: Option<i16>,
+    q: Option<String>,
+    limit: Option<i64>,
+    after: Option<String>,
+}
+
+/// The open queue, most urgent first.
+pub async fn list(
+    State(app): State<Shared>,
+    caller: Caller,
+    query: Result<Query<ListQuery>, axum::extract::rejection::QueryRejection>,
+) -> Result<Response, Problem> {
+    caller.may("tickets:read")?;
+    let wrong = |detail: &str| Problem::new(StatusCode::BAD_REQUEST, "The query is wrong").detail(detail);
+    let Query(query) = query.map_err(|error| wrong(&error.body_text()))?;
+    // An empty value means: not filtered.
+    let given = |text: Option<String>| text.filter(|text| !text.is_empty());
+    let closed = match query.state.as_deref() {
+        None | Some("" | "open") => false,
+        Some("closed") => true,
+        Some(_) => return Err(wrong("state is open or closed")),
+    };
+    let channel = given(query.channel)
+        .map(|text| {
+            ChannelKind::parse(&text)
+                .ok_or_else(|| wrong("channel is wechat, hotline, window_phone or counter"))
+        })
+        .transpose()?;
+    let level = query
+        .level
+        .map(|number| Level::from_number(number).ok_or_else(|| wrong("level is 1, 3 or 5")))
+        .transpose()?;
+    let limit = query.limit.unwrap_or(PAGE);
+    if !(1..=LONGEST_PAGE).contains(&limit) {
+        return Err(wrong("limit is 1 to 200"));
+    }
+    let after = given(query.after)
+        .map(|text| Cursor::decode(&text).ok_or_else(|| wrong("after is no cursor of this list")))
+        .transpose()?;
+    let mut db = app.pool.acquire().await?;
+    let rows = if closed {
+        let before = after.map(|cursor| cursor.ticket);
+        store::queue::closed_page(&mut db, caller.0.office, before, limit + 1).await?
+    } else {
+        let filter = Filter { channel, level, words: given(query.q), ..Filter::default() };
+        store::queue::page(&mut db, caller.0.office, &filter, after, limit + 1).await?
+    };
+    drop(db);
+    let more = rows.len() as i64 > limit;
+    let rows = &rows[..rows.len().min(limit as usize)];
+    let next = rows.last().filter(|_| more).map(|row| row.cursor().encode());
+    let items =
+        rows.iter().map(|row| Item::from(&app, &caller, row)).collect::<Result<Vec<_>, _>>()?;
+    Ok(Json(serde_json::json!({ "items": items, "next": next })).into_response())
+}
+
+/// One ticket, with its messages and events.
+pub async fn show(
+    State(app): State<Shared>,
+    caller: Caller,
+    Path(number): Path<String>,
+) -> Result<Response, Problem> {
+    caller.may("tickets:read")?;
+    let nothing = || Problem::new(StatusCode::NOT_FOUND, "No such ticket");
+    let office = app.offices.get(caller.0.office).ok_or_else(nothing)?;
+    let ticket = RegisterNumber::parse(&number, &office.prefix).map_err(|_| nothing())?;
+    let whole = load(&app, &caller, ticket).await?;
+    let messages: Vec<_> = whole
+        .messages
+            .iter()
+        .map(|message| {
+            serde_json::json!({
+                "occurred_at": local(message.occurred_at),
+                "received_at": local(message.received_at),
+                "text": message.text,
+                "attachments": message.attachments,
+            })
+        })
+        .collect();
+    let events: Vec<_> = whole
+        .events
+        .iter()
+        .map(|event| {
+            let data: serde_json::Value = serde_json::from_str(&event.data).unwrap_or_default();
+            serde_json::json!({
+                "seq": event.seq, "at": local(event.at), "actor": event.actor,
+                "kind": event.kind, "data": data,
+            })
+        })
+        .collect();
+    let item = Item::from(&app, &caller, &whole.row)?;
+    let mut body = serde_json::to_value(item).unwrap_or_default();
+    if let Some(fields) = body.as_object_mut() {
+        fields.insert("messages".to_owned(), messages.into());
+        fields.insert("events".to_owned(), events.into());
+    }
+    Ok(Json(body).into_response())
+}
+
+async fn load(
+    app: &Shared,
+    caller: &Caller,
+    ticket: RegisterNumber,
+) -> Result<store::ticket::Whole, Problem> {
+    let mut db = app.pool.acquire().await?;
+    store::ticket::whole(&mut db, caller.0.office, ticket)
+        .await?
+        .ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, "No such ticket"))
+}
+
+/// RFC 3339 in the office's zone.
+fn local(at: DateTime<Utc>) -> String {
+    at.with_timezone(&china()).to_rfc3339_opts(chrono::SecondsFormat::AutoSi, false)
+}
+
+/// A ticket as the API shows it.
+#[derive(Debug, Serialize)]
+struct Item {
+    number: String,
+    channel: ChannelKind,
+    state: String,
+    level: Level,
+    urgent: bool,
+    overdue: bool,
+    problem: String,
+    citizen: Citizen,
+    accountable: Option<String>,
+    registered_at: String,
+    accepted_at: String,
+    follow_up_at: Option<String>,
+    due_at: String,
+    provisional: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct Citizen {
+    name: Option<String>,
+    phone: Option<String>,
+}
+
+impl Item {
+    fn from(app: &Shared, caller: &Caller, row: &QueueRow) -> Result<Self, Problem> {
+        let office = app
+            .offices
+            .get(caller.0.office)
+            .ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, "No such office"))?;
+        Ok(Self {
+            number: row.ticket.display(&office.prefix),
+            channel: row.channel,
+            state: row.state.clone(),
+            level: row.level,
+            urgent: row.urgent,
+            overdue: row.overdue,
+            problem: row.problem.clone(),
+            citizen: Citizen { name: row.citizen_name.clone(), phone: row.citizen_phone.clone() },
+            accountable: row.accountable.clone(),
+            registered_at: local(row.registered_at),
+            accepted_at: local(row.accepted_at),
+            follow_up_at: row.follow_up_at.map(local),
+            due_at: local(row.due_at),
+            provisional: row.provisional,
+        })
+    }
+}

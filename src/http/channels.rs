@@ -1,0 +1,145 @@
+//! The channels' addresses: size limit, then the channel verifies, then the intake keeps, then the
+//! channel answers. A refusal tells the sender its status and nothing else.
+
+use super::{Shared, serve::Peer};
+use crate::{
+    intake::AcceptError,
+    store, telemetry,
+};
+use axum::{
+    body::Body,
+    extract::{Extension, Path, State},
+    http::{HeaderValue, Method as HttpMethod, Request as HttpRequest, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use bytes::Bytes;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use intake_contract::{Answer, Busy, Channel, Method, Outcome, Refusal, Request, Verified};
+use std::time::{Duration, Instant};
+
+/// The official account's callback.
+pub async fn wechat(
+    State(app): State<Shared>,
+    Path(account): Path<String>,
+    Extension(peer): Extension<Peer>,
+    request: HttpRequest<Body>,
+) -> Response {
+    receive(&app, &format!("wechat/{account}"), peer, request).await
+}
+
+/// The voicemail webhook.
+pub async fn hotline(
+    State(app): State<Shared>,
+    Path(source): Path<String>,
+    Extension(peer): Extension<Peer>,
+    request: HttpRequest<Body>,
+) -> Response {
+    receive(&app, &format!("hotline/{source}"), peer, request).await
+}
+
+async fn receive(
+    app: &Shared,
+    key: &str,
+    peer: Peer,
+    request: HttpRequest<Body>,
+) -> Response {
+    let began = Instant::now();
+    // An address that is not configured looks like any other refusal.
+    let Some((office, channel)) = app.channels.get(key) else {
+        return refused("unknown", Refusal::new(404, "no_such_channel"));
+    };
+    let kind = channel.kind().as_str();
+    let (head, body) = request.into_parts();
+    let body = match read(body, channel.body_limit(), peer.body_timeout).await {
+        Ok(body) => body,
+        Err(refusal) => return refused(kind, refusal),
+    };
+    let names: Vec<(&str, &[u8])> =
+        head.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
+    let request = Request {
+        method: if head.method == HttpMethod::GET { Method::Get } else { Method::Post },
+        query: head.uri.query().unwrap_or_default(),
+        headers: &names,
+        body: &body,
+    };
+    let now = app.clock.now();
+    let response = match channel.verify(request, now) {
+        Err(refusal) => refused(kind, refusal),
+        Ok(Verified::Answer(answer)) => ready(answer),
+        Ok(Verified::Quarantine(item, answer)) => {
+            let kept = async {
+                let mut db = app.pool.acquire().await?;
+                store::quarantine::keep(&mut db, *office, &item, now).await
+            };
+            match tokio::time::timeout(Duration::from_secs(3), kept).await {
+                Ok(Ok(())) => {
+                    tracing::warn!(channel = kind, reason = item.reason, "verified content was not understood; it is in the quarantine");
+                    ready(answer)
+                }
+                _ => busy(5),
+            }
+        }
+        Ok(Verified::Submit { submission, respond }) => {
+            match app.intake.accept(*office, *submission).await {
+                Ok(accepted) => {
+                    let prefix = app.offices.get(*office).map(|o| o.prefix.clone());
+                    let outcome = accepted.outcome(prefix.as_deref().unwrap_or_default());
+                    ready(respond(&outcome, app.clock.now()))
+                }
+                Err(AcceptError::Busy(Busy { retry_after_s })) => {
+                    let answer =
+                        respond(&Outcome::Busy(Busy { retry_after_s }), app.clock.now());
+                    let mut response = ready(answer);
+                    *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+                    response.headers_mut().insert(header::RETRY_AFTER, retry_after_s.into());
+                    response
+                }
+                Err(AcceptError::Invalid(_)) => refused(kind, Refusal::new(422, "out_of_bounds")),
+                Err(AcceptError::NoOffice) => refused(kind, Refusal::new(404, "no_such_office")),
+            }
+        }
+    };
+    metrics::histogram!(telemetry::CHANNEL_SECONDS, "channel" => kind)
+        .record(began.elapsed().as_secs_f64());
+    response
+}
+
+/// Reads a body within its limits.
+pub(super) async fn read(
+    body: Body,
+    limit: usize,
+    within: Duration,
+) -> Result<Bytes, Refusal> {
+    match tokio::time::timeout(within, Limited::new(body, limit).collect()).await {
+        Err(_) => Err(Refusal::new(408, "slow_body")),
+        Ok(Ok(collected)) => Ok(collected.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Refusal::new(413, "too_large")),
+        Ok(Err(_)) => Err(Refusal::new(400, "broken_body")),
+    }
+}
+
+fn ready(answer: Answer) -> Response {
+    let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::OK);
+    let kind = HeaderValue::from_static(answer.content_type);
+    (status, [(header::CONTENT_TYPE, kind)], answer.body).into_response()
+}
+
+fn refused(channel: &'static str, refusal: Refusal) -> Response {
+    metrics::counter!(telemetry::REFUSALS, "channel" => channel, "reason" => refusal.reason)
+        .increment(1);
+    tracing::info!(channel, reason = refusal.reason, status = refusal.status, "a request was refused");
+    let status = StatusCode::from_u16(refusal.status).unwrap_or(StatusCode::BAD_REQUEST);
+    (status, [(header::CONTENT_TYPE, "text/plain; charset=utf-8")], "refused\n").into_response()
+}
+
+fn busy(retry_after_s: u32) -> Response {
+    let mut response = StatusCode::SERVICE_UNAVAILABLE.into_response();
+    response.headers_mut().insert(header::RETRY_AFTER, retry_after_s.into());
+    response
+}
+
+/// The channels as a map key: `wechat/{id}`.
+#[must_use]
+pub fn key(channel: &dyn Channel, id: &str) -> String {
+    format!("{}/{id}", channel.kind().as_str())
+}

@@ -1,0 +1,112 @@
+//! Everything that speaks HTTP: the routes, on one screen.
+
+pub mod api;
+pub mod channels;
+pub mod desk;
+pub mod live;
+pub mod ops;
+pub mod problem;
+pub mod serve;
+
+use crate::{
+    clock::Clock, config, domain::id::OfficeId, intake::Intake, offices::Offices, relay::Relay,
+    schedule::runner::Runner,
+};
+use axum::{
+    Router,
+    extract::DefaultBodyLimit,
+    http::{HeaderName, HeaderValue, header},
+    middleware,
+    response::Response,
+    routing::{get, post},
+};
+use intake_contract::Channel;
+use sqlx::PgPool;
+use std::{collections::HashMap, net::IpAddr, sync::Arc};
+
+/// What handlers share.
+pub struct App {
+    /// PostgreSQL.
+    pub pool: PgPool,
+    /// The offices as known.
+    pub offices: Arc<Offices>,
+    /// The time.
+    pub clock: Clock,
+    /// The door for submissions.
+    pub intake: Intake,
+    /// The schedule.
+    pub schedule: Arc<Runner>,
+    /// The relay.
+    pub relay: Arc<Relay>,
+    /// Who watches the queue.
+    pub live: live::Live,
+    /// The channels by `wechat/{account}` or `hotline/{source}`, each with its office.
+    pub channels: HashMap<String, (OfficeId, Arc<dyn Channel>)>,
+    /// Settings of the desk.
+    pub desk: config::Desk,
+    /// Whose forwarding headers are believed.
+    pub trusted_proxies: Vec<IpAddr>,
+    /// Whether timers and notices are worked on in this process.
+    pub works: bool,
+}
+
+/// Shared with every handler.
+pub type Shared = Arc<App>;
+
+/// The public listener's routes.
+pub fn public(app: Shared) -> Router {
+    const FORM: usize = 128 * 1024;
+    Router::new()
+        .route("/", get(async || axum::response::Redirect::to("/desk")))
+        // Channels: signed by the platform; limits by channel, before anything is read.
+        .route(
+            "/channels/wechat/{account}",
+            get(channels::wechat).post(channels::wechat).layer(DefaultBodyLimit::disable()),
+        )
+        .route(
+            "/channels/hotline/{source}",
+            post(channels::hotline).layer(DefaultBodyLimit::disable()),
+        )
+        // The API: bearer tokens.
+        .route("/api/v1/openapi.json", get(api::openapi))
+        .route("/api/v1/tickets", get(api::list).post(api::create))
+        .route("/api/v1/tickets/{number}", get(api::show))
+        // The desk: cookie sessions.
+        .merge(desk::routes())
+        .layer(DefaultBodyLimit::max(FORM))
+        .layer(middleware::map_response(safe_headers))
+        .layer(middleware::from_fn(serve::strict_request))
+        .with_state(app)
+}
+
+/// The operations listener's routes.
+pub fn operations(app: Shared) -> Router {
+    Router::new()
+        .route("/healthz", get(async || "alive\n"))
+        .route("/readyz", get(ops::ready))
+        .route("/metrics", get(ops::metrics))
+        .with_state(app)
+}
+
+/// On every answer (S15). The desk's pages run no inline script and load nothing from elsewhere.
+async fn safe_headers(mut response: Response) -> Response {
+    const ALWAYS: [(HeaderName, &str); 5] = [
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::REFERRER_POLICY, "same-origin"),
+        (header::STRICT_TRANSPORT_SECURITY, "max-age=31536000; includeSubDomains"),
+        (
+            header::CONTENT_SECURITY_POLICY,
+            "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; \
+             connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'; \
+             object-src 'none'",
+        ),
+        (header::CACHE_CONTROL, "no-store"),
+    ];
+    let headers = response.headers_mut();
+    for (name, value) in ALWAYS {
+        if !headers.contains_key(&name) {
+            headers.insert(name, HeaderValue::from_static(value));
+        }
+    }
+    response
+}

@@ -1,0 +1,218 @@
+//! The one door for all channels.
+//!
+//! Submissions wait in a bounded queue. A writer takes whatever has gathered while the previous
+//! commit was under way and commits it as one transaction; nobody waits for a batch to fill. So one
+//! submission alone costs one commit, and a thousand at once cost a few, and each sender is
+//! answered only after the COMMIT that holds its own (invariant 2).
+//!
+//! A full queue refuses at once: memory stays bounded, and the sender tries again. A submission that
+//! the database refuses is found by falling back to one by one; it goes to the quarantine and its
+//! neighbours go through.
+
+mod batch;
+mod writer;
+
+use crate::{
+    clock::Clock,
+    domain::{id::OfficeId, register::RegisterNumber},
+    offices::Offices,
+    store::intake::Made,
+};
+use chrono::{DateTime, Utc};
+use intake_contract::{Busy, Kept, Outcome, Receipt, Submission, SubmissionError};
+use sqlx::PgPool;
+use std::{sync::Arc, time::Duration};
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::task::TaskTracker;
+
+/// How the intake works; see `intake` in config/default.toml.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    /// Submissions that may wait.
+    pub queue: usize,
+    /// Transactions under way at a time.
+    pub writers: usize,
+    /// Submissions in one transaction at most.
+    pub batch: usize,
+    /// How long a sender waits for its answer. WeChat gives up after 5 s.
+    pub answer_within: Duration,
+    /// How long a growing ticket's handler is spared a second notice.
+    pub quiet: Duration,
+}
+
+/// What became of a submission.
+#[derive(Debug, Clone)]
+pub enum Accepted {
+    /// It is in the register.
+    Ticket {
+        /// Its facts, as the sender is told them.
+        made: Made,
+        /// When it first came.
+        received_at: DateTime<Utc>,
+        /// An earlier delivery made it.
+        repeated: bool,
+        /// The repeat had another content than the first delivery, which was kept.
+        differs: bool,
+    },
+    /// The database would not take it; staff will look at it.
+    Quarantined,
+}
+
+/// Why a submission was not accepted.
+#[derive(Debug, thiserror::Error)]
+pub enum AcceptError {
+    /// The queue is full, or the database is away: not kept, try again.
+    #[error("busy")]
+    Busy(Busy),
+    /// It breaks a bound; not kept.
+    #[error("not acceptable")]
+    Invalid(#[source] SubmissionError),
+    /// No such office.
+    #[error("no such office")]
+    NoOffice,
+}
+
+/// Wakes what waits for commits: the desk's live pages, the relay, the schedule.
+pub type OnCommit = Arc<dyn Fn(&Committed) + Send + Sync>;
+
+/// What a commit made, for those who want to know at once; all of it can be read again.
+#[derive(Debug, Default)]
+pub struct Committed {
+    /// Offices that have something new.
+    pub offices: Vec<OfficeId>,
+    /// Timers that were armed: office, ticket, kind, generation, due.
+    pub timers: Vec<crate::schedule::TimerKey>,
+    /// Whether the relay has something to do now.
+    pub effects: bool,
+}
+
+struct Waiting {
+    office: Arc<crate::offices::Office>,
+    submission: Submission,
+    digest: [u8; 32],
+    received_at: DateTime<Utc>,
+    answer: oneshot::Sender<Result<Accepted, Busy>>,
+}
+
+/// The door.
+#[derive(Clone)]
+pub struct Intake {
+    queue: mpsc::Sender<Waiting>,
+    offices: Arc<Offices>,
+    clock: Clock,
+    settings: Settings,
+}
+
+const RETRY_AFTER_S: u32 = 5;
+
+impl Intake {
+    /// Opens the door: starts the writers on `tasks`. They end when the last [`Intake`] is dropped
+    /// and everything that waits has been answered.
+    #[must_use]
+    pub fn open(
+        pool: PgPool,
+        offices: Arc<Offices>,
+        clock: Clock,
+        settings: Settings,
+        on_commit: OnCommit,
+        tasks: &TaskTracker,
+    ) -> Self {
+        let (queue, waiting) = mpsc::channel(settings.queue);
+        let waiting = Arc::new(tokio::sync::Mutex::new(waiting));
+        for _ in 0..settings.writers.max(1) {
+            let writer = writer::Writer {
+                pool: pool.clone(),
+                waiting: Arc::clone(&waiting),
+                settings,
+                on_commit: Arc::clone(&on_commit),
+            };
+            tasks.spawn(writer.run());
+        }
+        Self { queue, offices, clock, settings }
+    }
+
+    /// Registers a submission, or appends it to the citizen's open ticket, or recognises a repeat;
+    /// returns after COMMIT.
+    ///
+    /// # Errors
+    /// [`AcceptError`]. After [`AcceptError::Busy`] it may have been kept all the same; the same
+    /// submission again finds that out.
+    pub async fn accept(
+        &self,
+        office: OfficeId,
+        submission: Submission,
+    ) -> Result<Accepted, AcceptError> {
+        let office = self.offices.get(office).ok_or(AcceptError::NoOffice)?;
+        let submission = submission.normalise().map_err(AcceptError::Invalid)?;
+        let busy = AcceptError::Busy(Busy { retry_after_s: RETRY_AFTER_S });
+        let (answer, answered) = oneshot::channel();
+        let digest = batch::digest(&submission.raw);
+        let received_at = self.clock.now();
+        let channel = submission.channel.as_str();
+        let waiting = Waiting { office, submission, digest, received_at, answer };
+        if self.queue.try_send(waiting).is_err() {
+            metrics::counter!(crate::telemetry::SUBMISSIONS, "channel" => channel, "outcome" => "queue_full")
+                .increment(1);
+            return Err(busy);
+        }
+        match tokio::time::timeout(self.settings.answer_within, answered).await {
+            Ok(Ok(Ok(accepted))) => {
+                let outcome = match &accepted {
+                Accepted::Quarantined => "quarantined",
+                    Accepted::Ticket { repeated: true, .. } => "repeated",
+                    Accepted::Ticket { made, .. } if made.appended => "appended",
+                    Accepted::Ticket { .. } => "registered",
+                };
+                metrics::counter!(crate::telemetry::SUBMISSIONS, "channel" => channel, "outcome" => outcome)
+                    .increment(1);
+                Ok(accepted)
+            }
+            Ok(Ok(Err(busy))) => {
+                metrics::counter!(crate::telemetry::SUBMISSIONS, "channel" => channel, "outcome" => "unavailable")
+                    .increment(1);
+                Err(AcceptError::Busy(busy))
+            }
+            Ok(Err(_)) | Err(_) => {
+                metrics::counter!(crate::telemetry::SUBMISSIONS, "channel" => channel, "outcome" => "timeout")
+                    .increment(1);
+                Err(busy)
+            }
+        }
+    }
+
+    /// How many submissions wait.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.queue.max_capacity() - self.queue.capacity()
+    }
+}
+
+impl Accepted {
+    /// As adapters are told it.
+    #[must_use]
+    pub fn outcome(&self, prefix: &str) -> Outcome {
+        match self {
+            Self::Quarantined => Outcome::Quarantined,
+            Self::Ticket { made, received_at, repeated, .. } => Outcome::Durable {
+                kept: if made.appended { Kept::Appended } else { Kept::Registered },
+                repeated: *repeated,
+                receipt: Receipt {
+                    number: made.ticket.display(prefix),
+                    received_at: *received_at,
+                    follow_up_at: made.follow_up_at,
+                    due_at: made.due_at,
+                    provisional: made.provisional,
+                },
+            },
+        }
+    }
+
+    /// The ticket, unless quarantined.
+    #[must_use]
+    pub fn ticket(&self) -> Option<RegisterNumber> {
+        match self {
+            Self::Quarantined => None,
+            Self::Ticket { made, .. } => Some(made.ticket),
+        }
+    }
+}

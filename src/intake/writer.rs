@@ -1,0 +1,127 @@
+//! Takes what waits, commits it, answers.
+
+use super::{Accepted, OnCommit, RETRY_AFTER_S, Settings, Waiting, batch};
+use crate::store::{self, StoreError};
+use intake_contract::Busy;
+use sqlx::{Connection, PgPool};
+use std::{sync::Arc, time::Duration};
+use tokio::sync::{Mutex, mpsc};
+
+pub(super) struct Writer {
+    pub(super) pool: PgPool,
+    pub(super) waiting: Arc<Mutex<mpsc::Receiver<Waiting>>>,
+    pub(super) settings: Settings,
+    pub(super) on_commit: OnCommit,
+}
+
+/// Of one attempt at a batch, everything included; less than the sender's patience.
+const ATTEMPT_WITHIN: Duration = Duration::from_millis(2500);
+
+impl Writer {
+    pub(super) async fn run(self) {
+        let mut batch = Vec::with_capacity(self.settings.batch);
+        loop {
+            // Writers take turns at the queue, not at the database: while one commits, the next
+            // one already gathers.
+            let taken = self.waiting.lock().await.recv_many(&mut batch, self.settings.batch).await;
+            if taken == 0 {
+                return; // the door is closed and nothing waits
+            }
+            self.commit(std::mem::take(&mut batch)).await;
+        }
+    }
+
+    async fn commit(&self, batch: Vec<Waiting>) {
+        metrics::histogram!(crate::telemetry::BATCH_SIZE).record(batch.len() as f64);
+        match self.attempt(&batch).await {
+            Ok(accepted) => answer(batch, accepted),
+            // Deadlock, failover, a dropped connection: the same once more, before any sender
+            // has lost patience.
+            Err(error) if error.is_transient() => {
+                tracing::warn!(error = %causes(&error), batch = batch.len(), "a batch failed; trying it once more");
+                match self.attempt(&batch).await {
+                    Ok(accepted) => answer(batch, accepted),
+                    Err(error) if error.is_transient() => busy(batch, &error),
+                    Err(error) => self.one_by_one(batch, &error).await,
+                }
+            }
+            Err(error) => self.one_by_one(batch, &error).await,
+        }
+    }
+
+    async fn attempt(&self, batch: &[Waiting]) -> Result<Vec<Accepted>, StoreError> {
+        let work = async {
+            let mut db = self.pool.acquire().await?;
+            let mut transaction = db.begin().await?;
+            let (accepted, committed) =
+                batch::register(&mut transaction, batch, self.settings.quiet).await?;
+            transaction.commit().await?;
+            Ok((accepted, committed))
+        };
+        let (accepted, committed) = tokio::time::timeout(ATTEMPT_WITHIN, work)
+            .await
+            .unwrap_or(Err(StoreError::Unavailable(sqlx::Error::PoolTimedOut)))?;
+        (self.on_commit)(&committed);
+        Ok(accepted)
+    }
+
+    /// Something in the batch is poison: each by itself, and the quarantine for what is refused.
+    async fn one_by_one(&self, batch: Vec<Waiting>, error: &StoreError) {
+        tracing::warn!(error = %causes(error), batch = batch.len(), "the database refused a batch; trying one by one");
+        for waiting in batch {
+            let one = [waiting];
+            let result = match self.attempt(&one).await {
+                Err(error) if !error.is_transient() => {
+                    tracing::error!(
+                        error = %causes(&error), channel = one[0].submission.channel.as_str(),
+                        "a submission was refused by the database and goes to the quarantine"
+                    );
+                    self.quarantine(&one[0]).await
+                }
+                other => other,
+            };
+            match result {
+                Ok(accepted) => answer(one.into(), accepted),
+                Err(error) => busy(one.into(), &error),
+            }
+        }
+    }
+
+    async fn quarantine(&self, waiting: &Waiting) -> Result<Vec<Accepted>, StoreError> {
+        let work = async {
+            let mut db = self.pool.acquire().await?;
+            let mut transaction = db.begin().await?;
+            store::quarantine::keep_refused(
+                &mut transaction,
+                waiting.office.id,
+                &waiting.submission,
+                waiting.digest,
+                waiting.received_at,
+            )
+            .await?;
+            transaction.commit().await?;
+            Ok(vec![Accepted::Quarantined])
+        };
+        tokio::time::timeout(ATTEMPT_WITHIN, work)
+            .await
+            .unwrap_or(Err(StoreError::Unavailable(sqlx::Error::PoolTimedOut)))
+    }
+}
+
+fn answer(batch: Vec<Waiting>, accepted: Vec<Accepted>) {
+    for (waiting, accepted) in batch.into_iter().zip(accepted) {
+        // A sender that has hung up loses only the answer; a repeat gets it.
+        let _ = waiting.answer.send(Ok(accepted));
+    }
+}
+
+fn busy(batch: Vec<Waiting>, error: &StoreError) {
+    tracing::error!(error = %causes(error), batch = batch.len(), "a batch could not be kept; its senders are asked to try again");
+    for waiting in batch {
+        let _ = waiting.answer.send(Err(Busy { retry_after_s: RETRY_AFTER_S }));
+    }
+}
+
+fn causes(error: &StoreError) -> String {
+    crate::telemetry::causes(error)
+}

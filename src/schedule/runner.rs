@@ -1,0 +1,392 @@
+//! Each replica's loops. Both take no input but "wake up", read the truth again, and never end on
+//! an error: they log, wait a little longer, and go on.
+
+use super::{
+    TimerKey, fire,
+    index::{Claim, Index, IndexError, Leased},
+};
+use crate::{
+    lifecycle::Wake,
+    offices::Offices,
+    store::{self, StoreError},
+    telemetry,
+};
+use futures::StreamExt;
+use sqlx::PgPool;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+use tokio_util::sync::CancellationToken;
+
+/// How the schedule works; see `schedule` in config/default.toml.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    /// Timers claimed at a time.
+    pub batch: usize,
+    /// Batches under way at a time.
+    pub workers: usize,
+    /// How long a claim holds.
+    pub lease: Duration,
+    /// The longest wait between two looks, when no wake-up comes.
+    pub look_every: Duration,
+    /// How often the reconciler runs.
+    pub reconcile_every: Duration,
+    /// From how late on the sweep fires straight from PostgreSQL while Redis works.
+    pub late: Duration,
+}
+
+/// Why a step failed. The next one may succeed.
+#[derive(Debug, thiserror::Error)]
+pub enum StepError {
+    /// PostgreSQL.
+    #[error("PostgreSQL: {0}")]
+    Store(#[source] StoreError),
+    /// Redis.
+    #[error("Redis: {0}")]
+    Index(#[source] IndexError),
+}
+
+impl From<StoreError> for StepError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl From<sqlx::Error> for StepError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Store(error.into())
+    }
+}
+
+impl From<IndexError> for StepError {
+    fn from(error: IndexError) -> Self {
+        Self::Index(error)
+    }
+}
+
+/// Told after each batch that changed tickets.
+pub type OnFired = Arc<dyn Fn(&fire::Done) + Send + Sync>;
+
+const SHARD: i16 = 0;
+const STATEMENT_WITHIN: Duration = Duration::from_secs(10);
+
+/// The schedule of one replica.
+pub struct Runner {
+    pool: PgPool,
+    index: Index,
+    offices: Arc<Offices>,
+    settings: Settings,
+    on_fired: OnFired,
+    /// This replica's name in the lease table.
+    owner: String,
+    wake: Wake,
+    reconcile: Wake,
+    epoch: AtomicI64,
+    index_works: AtomicBool,
+    steps: AtomicU64,
+}
+
+/// What a step brought.
+#[derive(Debug, Default)]
+pub struct Stepped {
+    /// Timers that took effect.
+    pub fired: usize,
+    /// When the next one is due, as a wait from now; `None` when nothing is known.
+    pub next: Option<Duration>,
+}
+
+impl Runner {
+    /// A runner; nothing runs yet.
+    #[must_use]
+    pub fn new(
+        pool: PgPool,
+        index: Index,
+        offices: Arc<Offices>,
+        settings: Settings,
+        owner: String,
+        on_fired: OnFired,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            pool,
+            index,
+            offices,
+            settings,
+            on_fired,
+            owner,
+            wake: Wake::default(),
+            reconcile: Wake::default(),
+            epoch: AtomicI64::new(0),
+            index_works: AtomicBool::new(true),
+            steps: AtomicU64::new(0),
+        })
+    }
+
+    /// Looks again at once: something earlier may have been armed.
+    pub fn wake(&self) {
+        self.wake.wake();
+    }
+
+    /// Whether Redis answered at the last step.
+    #[must_use]
+    pub fn index_works(&self) -> bool {
+        self.index_works.load(Ordering::Relaxed)
+    }
+
+    /// The Redis side.
+    #[must_use]
+    pub fn index(&self) -> &Index {
+        &self.index
+    }
+
+    /// Steps taken since start: a number that must grow.
+    #[must_use]
+    pub fn steps(&self) -> u64 {
+        self.steps.load(Ordering::Relaxed)
+    }
+
+    /// Enters timers that a commit armed. Failing is harmless: the sweep finds them.
+    pub async fn enter(&self, timers: &[TimerKey]) {
+        if timers.is_empty() {
+            return;
+        }
+        if let Err(error) = self.index.schedule(timers).await {
+            self.index_works.store(false, Ordering::Relaxed);
+            tracing::debug!(error = %telemetry::causes(&error), "timers not entered in Redis; the sweep will find them");
+        }
+    }
+
+    /// Claims and fires until `shutdown`.
+    pub async fn run(self: Arc<Self>, shutdown: CancellationToken) {
+        let mut failures = 0_u32;
+        while !shutdown.is_cancelled() {
+            self.steps.fetch_add(1, Ordering::Relaxed);
+            let wait = match self.step().await {
+                Ok(stepped) => {
+                    failures = 0;
+                    stepped.next.unwrap_or(self.settings.look_every).min(self.settings.look_every)
+                }
+                Err(error) => {
+                    failures = failures.saturating_add(1);
+                    metrics::counter!(telemetry::SCHEDULE_ERRORS).increment(1);
+                    if failures == 1 {
+                        tracing::warn!(error = %telemetry::causes(&error), "the schedule could not be claimed; trying again");
+                    }
+                    self.reconcile.wake();
+                    backoff(failures, self.settings.look_every)
+                }
+            };
+            self.wake.wait(wait, &shutdown).await;
+        }
+    }
+
+    /// Listens for other replicas' wake-ups until `shutdown`; a lost connection costs lateness of
+    /// `look_every` at most.
+    pub async fn listen(self: Arc<Self>, shutdown: CancellationToken) {
+        let pause = Wake::default();
+        while !shutdown.is_cancelled() {
+            if let Ok(mut listening) = self.index.listen().await {
+                let mut messages = listening.on_message();
+                loop {
+                    tokio::select! {
+                        () = shutdown.cancelled() => return,
+                        message = messages.next() => match message {
+                            Some(_) => self.wake.wake(),
+                            None => break,
+                        },
+                    }
+                }
+            }
+            pause.wait(self.settings.look_every, &shutdown).await;
+        }
+    }
+
+    /// Rebuilds and sweeps until `shutdown`.
+    pub async fn keep_true(self: Arc<Self>, shutdown: CancellationToken) {
+        while !shutdown.is_cancelled() {
+            if let Err(error) = self.reconcile().await {
+                metrics::counter!(telemetry::SCHEDULE_ERRORS).increment(1);
+                tracing::warn!(error = %telemetry::causes(&error), "the schedule could not be reconciled; trying again");
+            }
+            self.reconcile.wait(self.settings.reconcile_every, &shutdown).await;
+        }
+    }
+
+    /// Claims what is due and fires it, until nothing is due.
+    ///
+    /// # Errors
+    /// [`StepError`]; what was claimed comes back when its lease ends.
+    pub async fn step(&self) -> Result<Stepped, StepError> {
+        let epoch = self.current_epoch().await?;
+        let workers = (0..self.settings.workers.max(1)).map(|_| self.drain(epoch));
+        let mut stepped = Stepped::default();
+        for result in futures::future::join_all(workers).await {
+            let one = result.inspect_err(|error| {
+                if matches!(error, StepError::Index(_)) {
+                    self.index_works.store(false, Ordering::Relaxed);
+                }
+            })?;
+            stepped.fired += one.fired;
+            stepped.next = match (stepped.next, one.next) {
+                (Some(a), Some(b)) => Some(a.min(b)),
+                (a, b) => a.or(b),
+            };
+        }
+        self.index_works.store(true, Ordering::Relaxed);
+        Ok(stepped)
+    }
+
+    async fn drain(&self, epoch: i64) -> Result<Stepped, StepError> {
+        let mut stepped = Stepped::default();
+        loop {
+            let claim = self.index.claim(epoch, self.settings.batch, self.settings.lease).await?;
+            let Claim::Due { leased, now_ms, next_ms } = claim else {
+                // Emptied, or of another epoch: nothing can be claimed before it is rebuilt.
+                self.epoch.store(0, Ordering::Relaxed);
+                self.reconcile.wake();
+                return Ok(stepped);
+            };
+            if leased.is_empty() {
+                stepped.next = next_ms
+                    .map(|next| Duration::from_millis(next.saturating_sub(now_ms).max(1) as u64));
+                return Ok(stepped);
+            }
+            stepped.fired += self.carry_out(&leased).await?;
+        }
+    }
+
+    async fn carry_out(&self, leased: &[Leased]) -> Result<usize, StepError> {
+        let keys: Vec<TimerKey> = leased.iter().filter_map(|one| one.key).collect();
+        let done = self.fire(&keys).await?;
+        // What Redis calls due and PostgreSQL does not: their clocks differ. It goes back.
+        if done.fired.len() < keys.len() {
+            let early = self.not_yet(&keys, &done).await?;
+            self.index.schedule(&early).await?;
+        }
+        self.index.acknowledge(leased).await?;
+        Ok(done.fired.len())
+    }
+
+    async fn fire(&self, keys: &[TimerKey]) -> Result<fire::Done, StepError> {
+        let work = async {
+            let mut db = self.pool.acquire().await?;
+            fire::fire(&mut db, &self.offices, keys).await
+        };
+        let done = tokio::time::timeout(STATEMENT_WITHIN, work)
+            .await
+            .unwrap_or(Err(StoreError::Unavailable(sqlx::Error::PoolTimedOut)))?;
+        for key in &done.fired {
+            metrics::counter!(telemetry::TIMERS_FIRED, "kind" => key.kind.as_str()).increment(1);
+        }
+        if !done.fired.is_empty() {
+            (self.on_fired)(&done);
+        }
+        self.enter(&done.armed).await;
+        Ok(done)
+    }
+
+    async fn not_yet(
+        &self,
+        keys: &[TimerKey],
+        done: &fire::Done,
+    ) -> Result<Vec<TimerKey>, StepError> {
+        let fired: std::collections::HashSet<_> =
+            done.fired.iter().map(TimerKey::member).collect();
+        let rest: Vec<TimerKey> =
+            keys.iter().filter(|key| !fired.contains(&key.member())).copied().collect();
+        let mut db = self.pool.acquire().await?;
+        Ok(store::timer::still_armed(&mut db, &rest).await?)
+    }
+
+    async fn current_epoch(&self) -> Result<i64, StepError> {
+        let known = self.epoch.load(Ordering::Relaxed);
+        if known != 0 {
+            return Ok(known);
+        }
+        let mut db = self.pool.acquire().await?;
+        let epoch = store::timer::epoch(&mut db, SHARD).await?.unwrap_or(0);
+        self.epoch.store(epoch, Ordering::Relaxed);
+        Ok(epoch)
+    }
+
+    /// Rebuilds the index when it is not of the current epoch, and fires what is late straight
+    /// from PostgreSQL. One replica at a time.
+    ///
+    /// # Errors
+    /// [`StepError`]. Redis being away is none: then the sweep does all the work.
+    pub async fn reconcile(&self) -> Result<usize, StepError> {
+        let mut db = self.pool.acquire().await?;
+        let seconds = STATEMENT_WITHIN.as_secs_f64() * 3.0;
+        if !store::lease::take(&mut db, "schedule", &self.owner, seconds).await? {
+            return Ok(0);
+        }
+        let epoch = store::timer::epoch(&mut db, SHARD).await?;
+        match self.index.epoch().await {
+            Ok(found) => {
+                if found.is_none() || found != epoch {
+                    self.rebuild().await?;
+                }
+                self.index_works.store(true, Ordering::Relaxed);
+            }
+            Err(error) => {
+                if self.index_works.swap(false, Ordering::Relaxed) {
+                    tracing::warn!(error = %telemetry::causes(&error), "Redis is away; timers are fired from PostgreSQL");
+                }
+            }
+        }
+        // While Redis works, what it will claim in a moment is left to it.
+        let late = if self.index_works() { self.settings.late } else { Duration::ZERO };
+        let mut swept = 0;
+        loop {
+            let keys =
+                store::timer::late(&mut db, late.as_secs_f64(), self.settings.batch as i64).await?;
+            if keys.is_empty() {
+                break;
+            }
+            swept += self.fire(&keys).await?.fired.len();
+            store::lease::take(&mut db, "schedule", &self.owner, seconds).await?;
+        }
+        if swept > 0 {
+            metrics::counter!(telemetry::TIMERS_SWEPT).increment(swept as u64);
+        }
+        Ok(swept)
+    }
+
+    /// Fills the index anew from PostgreSQL. Claims pause meanwhile; what is armed meanwhile is
+    /// entered by whoever arms it, or found by the sweep.
+    ///
+    /// # Errors
+    /// [`StepError`].
+    pub async fn rebuild(&self) -> Result<usize, StepError> {
+        let mut db = self.pool.acquire().await?;
+        let epoch = store::timer::next_epoch(&mut db, SHARD).await?;
+        self.index.clear().await?;
+        let mut after: Option<TimerKey> = None;
+        let mut entered = 0;
+        loop {
+            const PAGE: i64 = 10_000;
+            let page = store::timer::armed_after(&mut db, after.as_ref(), PAGE).await?;
+            self.index.schedule(&page).await?;
+            entered += page.len();
+            after = page.last().copied();
+            if (page.len() as i64) < PAGE {
+                break;
+            }
+        }
+        self.index.finish(epoch).await?;
+        self.epoch.store(epoch, Ordering::Relaxed);
+        metrics::counter!(telemetry::SCHEDULE_REBUILDS).increment(1);
+        tracing::info!(schedule.epoch = epoch, schedule.timers = entered, "the schedule in Redis was rebuilt from PostgreSQL");
+        self.wake.wake();
+        Ok(entered)
+    }
+}
+
+/// 0.1 s, doubling, up to `longest`.
+fn backoff(failures: u32, longest: Duration) -> Duration {
+    let factor = 1_u32 << failures.saturating_sub(1).min(10);
+    Duration::from_millis(100).saturating_mul(factor).min(longest)
+}

@@ -1,0 +1,263 @@
+//! Who may come in: desk sessions, failed logins, API tokens. Secrets are kept as digests only.
+
+use super::{StoreError, bad};
+use crate::domain::{
+    id::{OfficeId, StaffId},
+    role::Role,
+};
+use chrono::{DateTime, Utc};
+use sqlx::PgConnection;
+
+/// Somebody who could log in.
+#[derive(Debug)]
+#[expect(missing_docs, reason = "the columns of staff")]
+pub struct Candidate {
+    pub office: OfficeId,
+    pub staff: StaffId,
+    pub password_hash: String,
+}
+
+/// The person with this login, unless disabled.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn candidate(
+    db: &mut PgConnection,
+    login: &str,
+) -> Result<Option<Candidate>, StoreError> {
+    let row = sqlx::query!(
+        "SELECT office_id, staff_id, password_hash FROM staff WHERE login = $1 AND NOT disabled",
+        login
+    )
+    .fetch_optional(db)
+    .await?;
+    Ok(row.map(|row| Candidate {
+        office: OfficeId(row.office_id),
+        staff: StaffId(row.staff_id),
+        password_hash: row.password_hash,
+    }))
+}
+
+/// Until when this name is locked for this address, if it is.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn locked_until(
+    db: &mut PgConnection,
+    login: &str,
+    address: &str,
+    now: DateTime<Utc>,
+) -> Result<Option<DateTime<Utc>>, StoreError> {
+    Ok(sqlx::query_scalar!(
+        r#"SELECT locked_until AS "locked_until!" FROM login_failure
+           WHERE login = $1 AND address = $2 AND locked_until > $3"#,
+        login,
+        address,
+        now
+    )
+    .fetch_optional(db)
+    .await?)
+}
+
+/// Counts a failure; the `allowed`-th one within the lock's time locks until `lock_until` (S21).
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn failed(
+    db: &mut PgConnection,
+    login: &str,
+    address: &str,
+    now: DateTime<Utc>,
+    allowed: i32,
+    lock_until: DateTime<Utc>,
+) -> Result<bool, StoreError> {
+    let locked = sqlx::query_scalar!(
+        r#"INSERT INTO login_failure AS f (login, address, failures, failed_at)
+           VALUES ($1, $2, 1, $3)
+           ON CONFLICT (login, address) DO UPDATE SET
+               failures = CASE WHEN f.failed_at < $3 - ($5::timestamptz - $3) THEN 1
+                               WHEN f.locked_until <= $3 THEN 1 ELSE f.failures + 1 END,
+               locked_until = CASE WHEN f.failures + 1 >= $4 AND f.failed_at >= $3 - ($5 - $3)
+                                    AND (f.locked_until IS NULL OR f.locked_until > $3) THEN $5 END,
+               failed_at = $3
+           RETURNING locked_until IS NOT NULL AS "locked!""#,
+        login,
+        address,
+        now,
+        allowed,
+        lock_until
+    )
+    .fetch_one(db)
+    .await?;
+    Ok(locked)
+}
+
+/// Forgets failures after a success.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn succeeded(
+    db: &mut PgConnection,
+    login: &str,
+    address: &str,
+) -> Result<(), StoreError> {
+    sqlx::query!("DELETE FROM login_failure WHERE login = $1 AND address = $2", login, address)
+        .execute(db)
+        .await?;
+    Ok(())
+}
+
+/// Opens a session.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn open_session(
+    db: &mut PgConnection,
+    candidate: &Candidate,
+    token_digest: &[u8],
+    csrf: &str,
+    now: DateTime<Utc>,
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        "INSERT INTO desk_session (office_id, token_digest, staff_id, csrf, created_at, seen_at)
+         VALUES ($1, $2, $3, $4, $5, $5)",
+        candidate.office.0,
+        token_digest,
+        candidate.staff.0,
+        csrf,
+        now
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Who is logged in.
+#[derive(Debug, Clone)]
+#[expect(missing_docs, reason = "the columns of staff and desk_session")]
+pub struct Session {
+    pub office: OfficeId,
+    pub staff: StaffId,
+    pub login: String,
+    pub name: String,
+    pub role: Role,
+    pub csrf: String,
+    pub seen_at: DateTime<Utc>,
+}
+
+/// The session of this token, if it was used after `idle_since` and opened after `opened_since`.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn session(
+    db: &mut PgConnection,
+    token_digest: &[u8],
+    idle_since: DateTime<Utc>,
+    opened_since: DateTime<Utc>,
+) -> Result<Option<Session>, StoreError> {
+    let row = sqlx::query!(
+        "SELECT office_id, staff_id, login, name, role, csrf, seen_at
+         FROM desk_session JOIN staff USING (office_id, staff_id)
+         WHERE token_digest = $1 AND seen_at > $2 AND desk_session.created_at > $3 AND NOT disabled",
+        token_digest,
+        idle_since,
+        opened_since
+    )
+    .fetch_optional(db)
+    .await?;
+    row.map(|row| {
+        Ok(Session {
+            office: OfficeId(row.office_id),
+            staff: StaffId(row.staff_id),
+            login: row.login,
+            name: row.name,
+            role: Role::parse(&row.role).ok_or(bad("staff", "role"))?,
+            csrf: row.csrf,
+            seen_at: row.seen_at,
+        })
+    })
+    .transpose()
+}
+
+/// Notes that a session is in use.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn seen(
+    db: &mut PgConnection,
+    token_digest: &[u8],
+    now: DateTime<Utc>,
+) -> Result<(), StoreError> {
+    sqlx::query!("UPDATE desk_session SET seen_at = $2 WHERE token_digest = $1", token_digest, now)
+        .execute(db)
+        .await?;
+    Ok(())
+}
+
+/// Ends a session.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn close_session(db: &mut PgConnection, token_digest: &[u8]) -> Result<(), StoreError> {
+    sqlx::query!("DELETE FROM desk_session WHERE token_digest = $1", token_digest)
+        .execute(db)
+        .await?;
+    Ok(())
+}
+
+/// Enters an API token under a name; an older one of that name ends.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn put_api_token(
+    db: &mut PgConnection,
+    office: OfficeId,
+    name: &str,
+    token_digest: &[u8],
+    scopes: &[String],
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        "INSERT INTO api_token (office_id, name, token_digest, scopes) VALUES ($1, $2, $3, $4)
+         ON CONFLICT (office_id, name) DO UPDATE
+             SET token_digest = excluded.token_digest, scopes = excluded.scopes, created_at = now()",
+        office.0,
+        name,
+        token_digest,
+        scopes
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// What an API token may do.
+#[derive(Debug, Clone)]
+pub struct ApiToken {
+    /// In which office.
+    pub office: OfficeId,
+    /// Under which name.
+    pub name: String,
+    /// `tickets:read`, `tickets:write`.
+    pub scopes: Vec<String>,
+}
+
+/// The token with this digest.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn api_token(
+    db: &mut PgConnection,
+    token_digest: &[u8],
+) -> Result<Option<ApiToken>, StoreError> {
+    let row = sqlx::query!(
+        "SELECT office_id, name, scopes FROM api_token WHERE token_digest = $1",
+        token_digest
+    )
+    .fetch_optional(db)
+    .await?;
+    Ok(row.map(|row| ApiToken {
+        office: OfficeId(row.office_id),
+        name: row.name,
+        scopes: row.scopes,
+    }))
+}

@@ -1,0 +1,100 @@
+//! All SQL. Plain functions on a connection; the caller holds the transaction and commits.
+//!
+//! Rows stay in here: what leaves is of the domain, or a read model for a page. Locks are taken in
+//! one order everywhere: `inbound`, `thread`, `register`, `ticket`, `timer`; within a table by key.
+
+pub mod access;
+pub mod calendar;
+pub mod intake;
+pub mod lease;
+pub mod notice;
+pub mod office;
+pub mod quarantine;
+pub mod queue;
+pub mod ticket;
+pub mod timer;
+pub mod verify;
+
+use crate::domain::register::{NotANumber, RegisterNumber};
+
+/// Why a statement did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The database did not answer, or not in time; the same again may succeed.
+    #[error("the database is not available")]
+    Unavailable(#[source] sqlx::Error),
+    /// The database refused the data.
+    #[error("the database refused the data")]
+    Refused(#[source] sqlx::Error),
+    /// A row holds what the domain does not know.
+    #[error("{table}.{column} holds an unknown value")]
+    BadRow {
+        /// Where.
+        table: &'static str,
+        /// Which column.
+        column: &'static str,
+    },
+    /// Fewer or more rows changed than the rule says.
+    #[error("{table}: {changed} rows changed instead of {wanted}")]
+    RowCount {
+        /// Where.
+        table: &'static str,
+        /// How many did.
+        changed: u64,
+        /// How many should have.
+        wanted: u64,
+    },
+}
+
+impl StoreError {
+    /// Whether trying the same again may help.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::Unavailable(_))
+    }
+
+    /// Whether a unique or primary key was already taken.
+    #[must_use]
+    pub fn is_conflict(&self) -> bool {
+        let Self::Refused(sqlx::Error::Database(error)) = self else { return false };
+        error.is_unique_violation()
+    }
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        let refused = match &error {
+            sqlx::Error::Database(database) => {
+                let code = database.code().unwrap_or_default();
+                // Connection, rollback (serialisation, deadlock), resources, operator, system:
+                // nothing is wrong with the data. 25006: a standby that was the primary.
+                const TRANSIENT: [&str; 5] = ["08", "40", "53", "57", "58"];
+                !(TRANSIENT.iter().any(|class| code.starts_with(class)) || code == "25006")
+            }
+            sqlx::Error::Encode(_) | sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) => {
+                true
+            }
+            _ => false,
+        };
+        if refused { Self::Refused(error) } else { Self::Unavailable(error) }
+    }
+}
+
+/// Checks that a statement changed as many rows as the rule says.
+fn changed(
+    table: &'static str,
+    result: &sqlx::postgres::PgQueryResult,
+    wanted: usize,
+) -> Result<(), StoreError> {
+    let (changed, wanted) = (result.rows_affected(), wanted as u64);
+    if changed == wanted { Ok(()) } else { Err(StoreError::RowCount { table, changed, wanted }) }
+}
+
+fn number(raw: i64) -> Result<RegisterNumber, StoreError> {
+    RegisterNumber::from_i64(raw)
+        .map_err(|NotANumber| StoreError::BadRow { table: "ticket", column: "ticket" })
+}
+
+fn bad(table: &'static str, column: &'static str) -> StoreError {
+    StoreError::BadRow { table, column }
+}

@@ -1,0 +1,161 @@
+//! Reads the register and the trail for `intake verify`.
+
+use super::{StoreError, bad, number};
+use crate::domain::{chain::Link, id::OfficeId, register::RegisterNumber};
+use chrono::{DateTime, Utc};
+use sqlx::PgConnection;
+
+/// A year of an office's register: what the counter says and what is there.
+#[derive(Debug, Clone, Copy)]
+#[expect(missing_docs, reason = "named as what they count")]
+pub struct Year {
+    pub office: OfficeId,
+    pub year: i32,
+    pub counter: i32,
+    pub tickets: i64,
+    pub first: i32,
+    pub last: i32,
+}
+
+/// All years of all registers, also those that have tickets and no counter.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn years(db: &mut PgConnection) -> Result<Vec<Year>, StoreError> {
+    let rows = sqlx::query!(
+        r#"WITH found AS (
+               SELECT office_id, (ticket / 1000000000)::int AS year, count(*) AS tickets,
+                      min(ticket % 1000000000)::int AS first, max(ticket % 1000000000)::int AS last
+               FROM ticket GROUP BY 1, 2)
+           SELECT office_id AS "office_id!", year AS "year!", coalesce(r.last, 0) AS "counter!",
+                  coalesce(tickets, 0) AS "tickets!", coalesce(first, 1) AS "first!",
+                  coalesce(found.last, 0) AS "last!"
+           FROM register r FULL JOIN found USING (office_id, year) ORDER BY 1, 2"#
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| Year {
+            office: OfficeId(row.office_id),
+            year: row.year,
+            counter: row.counter,
+            tickets: row.tickets,
+            first: row.first,
+            last: row.last,
+        })
+        .collect())
+}
+
+/// The first numbers that are missing from a year, at most `limit`.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn gaps(
+    db: &mut PgConnection,
+    office: OfficeId,
+    year: i32,
+    counter: i32,
+    limit: i64,
+) -> Result<Vec<i32>, StoreError> {
+    Ok(sqlx::query_scalar!(
+        r#"SELECT n AS "n!" FROM generate_series(1, $3::int) n
+           WHERE NOT EXISTS (SELECT FROM ticket WHERE office_id = $1
+                             AND ticket = $2::int * 1000000000::bigint + n) LIMIT $4"#,
+        office.0,
+        year,
+        counter,
+        limit
+    )
+    .fetch_all(db)
+    .await?)
+}
+
+/// An event as the chain sees it, with the message that it records.
+#[derive(Debug)]
+#[expect(missing_docs, reason = "the columns of event and message")]
+pub struct Stored {
+    pub office: OfficeId,
+    pub ticket: RegisterNumber,
+    pub seq: i32,
+    pub at: DateTime<Utc>,
+    pub actor: String,
+    pub kind: String,
+    pub data: String,
+    pub hash: Link,
+    /// The end of the chain as the ticket has it; `None` when there is no such ticket.
+    pub head: Option<(i32, Vec<u8>)>,
+    pub raw: Option<Vec<u8>>,
+}
+
+/// Events after this one, in the order of their keys.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn events_after(
+    db: &mut PgConnection,
+    after: (OfficeId, i64, i32),
+    limit: i64,
+) -> Result<Vec<Stored>, StoreError> {
+    let rows = sqlx::query!(
+        r#"SELECT e.office_id, e.ticket, e.seq, at, actor, kind, data::text AS "data!", hash,
+                  t.events AS "events?", t.chain AS "chain?", m.raw AS "raw?"
+           FROM event e
+           LEFT JOIN ticket t ON t.office_id = e.office_id AND t.ticket = e.ticket
+           LEFT JOIN message m ON m.office_id = e.office_id AND m.ticket = e.ticket AND m.seq = e.seq
+           WHERE (e.office_id, e.ticket, e.seq) > ($1, $2, $3)
+           ORDER BY e.office_id, e.ticket, e.seq LIMIT $4"#,
+        after.0.0,
+        after.1,
+        after.2,
+        limit
+    )
+    .fetch_all(db)
+    .await?;
+    rows.into_iter()
+        .map(|row| {
+            Ok(Stored {
+                office: OfficeId(row.office_id),
+                ticket: number(row.ticket)?,
+                seq: row.seq,
+                at: row.at,
+                actor: row.actor,
+                kind: row.kind,
+                data: row.data,
+                hash: Link(row.hash.try_into().map_err(|_| bad("event", "hash"))?),
+                head: row.events.zip(row.chain),
+                raw: row.raw,
+            })
+        })
+        .collect()
+}
+
+/// Tickets without any event, messages without their event, submissions whose ticket is missing:
+/// each should be none. At most `limit` of each, as sentences' subjects.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn orphans(db: &mut PgConnection, limit: i64) -> Result<Vec<String>, StoreError> {
+    Ok(sqlx::query_scalar!(
+        r#"(SELECT 'ticket ' || ticket || ' of office ' || office_id || ' has no event' AS "what!"
+            FROM ticket t WHERE NOT EXISTS (SELECT FROM event e
+                WHERE e.office_id = t.office_id AND e.ticket = t.ticket) LIMIT $1)
+           UNION ALL
+           (SELECT 'message ' || seq || ' of ticket ' || ticket || ' of office ' || office_id || ' has no event'
+            FROM message m WHERE NOT EXISTS (SELECT FROM event e
+                WHERE e.office_id = m.office_id AND e.ticket = m.ticket AND e.seq = m.seq) LIMIT $1)
+           UNION ALL
+           (SELECT 'a submission of ' || source || ' in office ' || office_id || ' was answered and has no ticket'
+            FROM inbound i WHERE NOT quarantined AND NOT EXISTS (SELECT FROM ticket t
+                WHERE t.office_id = i.office_id AND t.ticket = i.ticket) LIMIT $1)
+           UNION ALL
+           (SELECT 'ticket ' || ticket || ' of office ' || office_id || ' is open at level ' || level
+                || ' and has no armed limit'
+            FROM ticket t WHERE is_open AND state IN ('registered', 'accepted', 'in_progress')
+              AND NOT overdue AND NOT EXISTS (SELECT FROM timer m
+                WHERE m.office_id = t.office_id AND m.ticket = t.ticket AND m.kind IN (3, 4) AND m.state = 0) LIMIT $1)"#,
+        limit
+    )
+    .fetch_all(db)
+    .await?)
+}

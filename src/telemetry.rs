@@ -1,0 +1,76 @@
+//! Logs and metrics. No personal data in either (invariant 8): ids, kinds and counts only.
+
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use std::sync::OnceLock;
+
+/// Submissions by channel and outcome: registered, appended, repeated, quarantined, queue_full,
+/// unavailable, timeout.
+pub const SUBMISSIONS: &str = "intake_submissions_total";
+/// Requests refused on a channel, by channel and reason.
+pub const REFUSALS: &str = "intake_refusals_total";
+/// Submissions in one transaction.
+pub const BATCH_SIZE: &str = "intake_batch_size";
+/// Seconds from a channel's request to its answer.
+pub const CHANNEL_SECONDS: &str = "intake_channel_seconds";
+/// Timers that took effect, by kind.
+pub const TIMERS_FIRED: &str = "schedule_timers_fired_total";
+/// Timers that the sweep fired straight from PostgreSQL.
+pub const TIMERS_SWEPT: &str = "schedule_timers_swept_total";
+/// Steps of the schedule that failed.
+pub const SCHEDULE_ERRORS: &str = "schedule_errors_total";
+/// Times the index was filled anew.
+pub const SCHEDULE_REBUILDS: &str = "schedule_rebuilds_total";
+/// Attempts to tell the staff, by target and result.
+pub const NOTICES: &str = "relay_notices_total";
+/// Days from today to the last one that a notice covers, by office.
+pub const CALENDAR_DAYS_AHEAD: &str = "calendar_days_known_ahead";
+/// Connections refused because there were too many.
+pub const CONNECTIONS_REFUSED: &str = "http_connections_refused_total";
+
+static METRICS: OnceLock<PrometheusHandle> = OnceLock::new();
+
+/// Starts metrics, once for the process; further calls return the same.
+pub fn metrics() -> &'static PrometheusHandle {
+    METRICS.get_or_init(|| {
+        let recorder = PrometheusBuilder::new()
+            .set_buckets(&[
+                0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 32.0,
+                64.0, 128.0, 256.0,
+            ])
+            .unwrap_or_else(|_| PrometheusBuilder::new())
+            .build_recorder();
+        let handle = recorder.handle();
+        // Only a second recorder could fail here, and there is none.
+        let _ = metrics::set_global_recorder(recorder);
+        handle
+    })
+}
+
+/// Starts logs on standard error: readable lines, or JSON for a collector.
+pub fn logs(json: bool, filter: &str) {
+    use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberInitExt};
+    let filter = EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new("info"));
+    let registry = tracing_subscriber::registry().with(filter);
+    let lines = fmt::layer().with_writer(std::io::stderr).with_target(false);
+    let started = if json {
+        registry.with(lines.json()).try_init()
+    } else {
+        registry.with(lines.with_ansi(false)).try_init()
+    };
+    // A test may have started them already.
+    let _ = started;
+}
+
+/// An error with all its causes on one line.
+#[must_use]
+pub fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    // A database's message may quote the row that it refused: the first line, without details.
+    text.lines().next().unwrap_or_default().to_owned()
+}
