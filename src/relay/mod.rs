@@ -233,7 +233,7 @@ impl Relay {
                 .collect(),
             urgent: attempt.urgent,
         };
-        let ended = match tokio::time::timeout(ATTEMPT_WITHIN, notifier.send(&notice)).await {
+        let ended = match tokio::time::timeout(ATTEMPT_WITHIN, notifier.send(&notice, now)).await {
             Ok(Ok(_)) => End::Sent,
             Ok(Err(SendError::Permanent { reason })) => End::Dead(reason),
             Ok(Err(SendError::Retry { reason, after })) => self.later(attempt, now, reason, after),

@@ -1,3 +1,4 @@
+use chrono::{DateTime, Utc};
 use std::{pin::Pin, time::Duration};
 
 /// A person to tell.
@@ -62,6 +63,7 @@ pub trait Notifier: Send + Sync {
     /// A short fixed word for metrics and the list of notices: `wecom`, `smtp`.
     fn kind(&self) -> &'static str;
 
-    /// One attempt, with a time limit of its own. Safe to repeat with the same notice.
-    fn send<'a>(&'a self, notice: &'a Notice) -> SendFuture<'a>;
+    /// One attempt, with a time limit of its own. Safe to repeat with the same notice. `now` goes
+    /// into signatures.
+    fn send<'a>(&'a self, notice: &'a Notice, now: DateTime<Utc>) -> SendFuture<'a>;
 }

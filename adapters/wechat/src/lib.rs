@@ -1,1 +1,25 @@
-//! See the crate description.
+//! The WeChat official account (公众号): verification, cryptography, messages, passive replies.
+//!
+//! Written against the platform's documentation as collected in wechat.md; section numbers in the
+//! comments are its. No SDK: the known ones choose the mode by the request (and can be downgraded),
+//! unpad wrongly, or fail on input that the platform really sends (§10, §11).
+//!
+//! * `crypto`: signatures, AES, keys (§2).
+//! * `xml`: a strict reader of small documents (§10, pitfalls 1, 4, 6, 13).
+//! * `message`: what arrives, as typed values (§3).
+//! * `reply`: passive replies and their envelope (§2, §4).
+//! * `channel`: the order of checks, and what each message means to the gateway.
+//! * `words`: what the citizen reads.
+//! * `sender`: the platform's side, for the `simulate` command, tests and measurements.
+
+mod channel;
+pub mod crypto;
+pub mod message;
+mod query;
+pub mod reply;
+pub mod sender;
+mod words;
+pub mod xml;
+
+pub use channel::{Account, AccountError, Mode, WechatChannel};
+pub use words::ServiceWords;
