@@ -147,7 +147,15 @@ impl Config {
     /// # Errors
     /// A sentence that names the key.
     pub fn load(file: Option<&Path>) -> Result<Self, ConfigError> {
-        let mut figment = Figment::from(Toml::string(DEFAULTS));
+        Self::load_over("", file)
+    }
+
+    /// As [`Self::load`], with other defaults for some keys: the demo's.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn load_over(defaults: &str, file: Option<&Path>) -> Result<Self, ConfigError> {
+        let mut figment = Figment::from(Toml::string(DEFAULTS)).merge(Toml::string(defaults));
         if let Some(file) = file {
             if !file.is_file() {
                 return Err(ConfigError(format!(

@@ -1,1 +1,22 @@
-//! x
+//! The intake gateway of a service window (ARCHITECTURE.md).
+//!
+//! `domain` is pure. `store` holds all SQL. `intake`, `schedule` and `relay` are what runs; `http` is
+//! how the outside reaches it, `desk` what staff do. `gateway` wires them into one process.
+
+pub mod amend;
+pub mod clock;
+pub mod config;
+pub mod desk;
+pub mod domain;
+pub mod gateway;
+pub mod http;
+pub mod intake;
+pub mod lifecycle;
+pub mod offices;
+pub mod relay;
+pub mod schedule;
+pub mod secret;
+pub mod store;
+pub mod telemetry;
+pub mod verify;
+pub mod wording;

@@ -24,6 +24,29 @@ pub fn token() -> String {
     BASE64_URL_SAFE_NO_PAD.encode(random::<32>())
 }
 
+/// A password that can be read out and typed: 16 of 31 letters and digits that look different, in
+/// groups; 79 bits.
+#[must_use]
+pub fn readable_password() -> String {
+    const LETTERS: &[u8; 31] = b"abcdefghjkmnpqrstuvwxyz23456789";
+    let mut password = String::new();
+    let mut drawn = 0;
+    while drawn < 16 {
+        for byte in random::<32>() {
+            // 248 is the largest multiple of 31: beyond it some letters would be likelier.
+            if byte >= 248 || drawn == 16 {
+                continue;
+            }
+            if drawn > 0 && drawn % 4 == 0 {
+                password.push('-');
+            }
+            password.push(char::from(LETTERS[usize::from(byte) % LETTERS.len()]));
+            drawn += 1;
+        }
+    }
+    password
+}
+
 /// What is stored of a token.
 #[must_use]
 pub fn digest(token: &str) -> [u8; 32] {

@@ -46,11 +46,15 @@ pub fn fall_due(
             arm: Vec::new(),
             tell: "follow_up",
         }),
-        TimerKind::Warning => Some(Effect {
-            happened: Happened::LimitNear { generation, due_at: ticket.due_at },
-            arm: Vec::new(),
-            tell: "limit_near",
-        }),
+        TimerKind::Warning => {
+            let warn_at = terms.calendar.warn_at(ticket.due_at);
+            Some(Effect {
+                happened: Happened::LimitNear { generation, due_at: ticket.due_at },
+                // Level 5 is warned a working day ahead as well: the day itself is still to come.
+                arm: if warn_at > now { vec![(TimerKind::Warning, warn_at)] } else { Vec::new() },
+                tell: "limit_near",
+            })
+        }
         TimerKind::Limit => {
             let to = ticket.level.next()?;
             let deadline =
@@ -65,8 +69,8 @@ pub fn fall_due(
     }
 }
 
-/// The timers of a level with this limit: the warning at the opening of the due day, and what
-/// happens at the limit itself.
+/// The timers of a level with this limit: the warning at the opening of the due day (for level 5
+/// first at that of the working day before, A7.5), and what happens at the limit itself.
 #[must_use]
 pub fn timers_of_level(
     calendar: &WorkingCalendar,
@@ -77,5 +81,9 @@ pub fn timers_of_level(
         Some(_) => TimerKind::Limit,
         None => TimerKind::Overdue,
     };
-    vec![(TimerKind::Warning, calendar.warn_at(due_at)), (at_the_limit, due_at)]
+    let warn_at = match level {
+        Level::PartyGroup => calendar.warn_a_day_before(due_at),
+        Level::Duty | Level::Leadership => calendar.warn_at(due_at),
+    };
+    vec![(TimerKind::Warning, warn_at), (at_the_limit, due_at)]
 }

@@ -14,15 +14,16 @@ use crate::{
 };
 use axum::{
     Router,
-    extract::DefaultBodyLimit,
-    http::{HeaderName, HeaderValue, header},
-    middleware,
-    response::Response,
+    extract::{DefaultBodyLimit, Request, State},
+    http::{HeaderName, HeaderValue, StatusCode, header},
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
     routing::{get, post},
 };
 use intake_contract::Channel;
 use sqlx::PgPool;
-use std::{collections::HashMap, net::IpAddr, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::Duration};
+use tokio_util::sync::CancellationToken;
 
 /// What handlers share.
 pub struct App {
@@ -41,17 +42,20 @@ pub struct App {
     /// Who watches the queue.
     pub live: live::Live,
     /// The channels by `wechat/{account}` or `hotline/{source}`, each with its office.
-    pub channels: HashMap<String, (OfficeId, Arc<dyn Channel>)>,
+    pub channels: Channels,
     /// Settings of the desk.
     pub desk: config::Desk,
-    /// Whose forwarding headers are believed.
-    pub trusted_proxies: Vec<IpAddr>,
-    /// Whether timers and notices are worked on in this process.
-    pub works: bool,
+    /// For every answer; live pages have begun theirs by then.
+    pub answer_within: Duration,
+    /// Ends live pages when the process stops.
+    pub closing: CancellationToken,
 }
 
 /// Shared with every handler.
 pub type Shared = Arc<App>;
+
+/// The channels by `wechat/{account}` or `hotline/{source}`, each with its office.
+pub type Channels = HashMap<String, (OfficeId, Arc<dyn Channel>)>;
 
 /// The public listener's routes.
 pub fn public(app: Shared) -> Router {
@@ -74,6 +78,7 @@ pub fn public(app: Shared) -> Router {
         // The desk: cookie sessions.
         .merge(desk::routes())
         .layer(DefaultBodyLimit::max(FORM))
+        .layer(middleware::from_fn_with_state(Arc::clone(&app), in_time))
         .layer(middleware::map_response(safe_headers))
         .layer(middleware::from_fn(serve::strict_request))
         .with_state(app)
@@ -86,6 +91,17 @@ pub fn operations(app: Shared) -> Router {
         .route("/readyz", get(ops::ready))
         .route("/metrics", get(ops::metrics))
         .with_state(app)
+}
+
+/// Nobody waits for ever: a handler that takes longer is given up.
+async fn in_time(State(app): State<Shared>, request: Request, next: Next) -> Response {
+    match tokio::time::timeout(app.answer_within, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => {
+            let retry = [(header::RETRY_AFTER, "5")];
+            (StatusCode::SERVICE_UNAVAILABLE, retry, "busy\n").into_response()
+        }
+    }
 }
 
 /// On every answer (S15). The desk's pages run no inline script and load nothing from elsewhere.

@@ -10,17 +10,17 @@ use axum::{
     middleware::Next,
     response::{IntoResponse, Response},
 };
-use hyper::server::conn::http1;
-use hyper_util::{rt::{TokioIo, TokioTimer}, service::TowerToHyperService};
+use hyper::{body::Incoming, server::conn::http1};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use std::{
     collections::HashMap,
-    net::{IpAddr, SocketAddr},
+    net::IpAddr,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 use tokio::{net::TcpListener, sync::Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tower::Layer;
+use tower::ServiceExt;
 
 /// Limits of a listener.
 #[derive(Debug, Clone)]
@@ -83,10 +83,12 @@ pub async fn serve(
         };
         // Small answers should not wait for more to come.
         let _ = stream.set_nodelay(true);
-        let service = TowerToHyperService::new(
-            axum::middleware::from_fn_with_state((address, limits.clone()), introduce)
-                .layer(router.clone()),
-        );
+        let (router, own) = (router.clone(), limits.clone());
+        let service = hyper::service::service_fn(move |request: hyper::Request<Incoming>| {
+            let mut request = request.map(Body::new);
+            introduce(&mut request, address.ip(), &own);
+            router.clone().oneshot(request)
+        });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(limits.header_timeout)
@@ -151,12 +153,8 @@ impl Drop for Seat {
 
 /// Says who asks: the connection's address, or behind a trusted proxy the right-most address that
 /// is none of ours (S24).
-async fn introduce(
-    axum::extract::State((address, limits)): axum::extract::State<(SocketAddr, Limits)>,
-    mut request: Request,
-    next: Next,
-) -> Response {
-    let mut peer = address.ip();
+fn introduce(request: &mut Request, connected: IpAddr, limits: &Limits) {
+    let mut peer = connected;
     if limits.trusted.contains(&peer) {
         let forwarded = request
             .headers()
@@ -174,7 +172,6 @@ async fn introduce(
     }
     let peer = Peer { address: peer, body_timeout: limits.body_timeout };
     request.extensions_mut().insert(peer);
-    next.run(request).await
 }
 
 /// Refuses what no honest client sends (S09, S10, S15): no `Host`, an encoded body, TRACE.

@@ -23,7 +23,7 @@ use intake_contract::{Busy, Kept, Outcome, Receipt, Submission, SubmissionError}
 use sqlx::PgPool;
 use std::{sync::Arc, time::Duration};
 use tokio::sync::{mpsc, oneshot};
-use tokio_util::task::TaskTracker;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// How the intake works; see `intake` in config/default.toml.
 #[derive(Debug, Clone, Copy)]
@@ -95,9 +95,9 @@ struct Waiting {
 }
 
 /// The door.
-#[derive(Clone)]
 pub struct Intake {
     queue: mpsc::Sender<Waiting>,
+    closing: CancellationToken,
     offices: Arc<Offices>,
     clock: Clock,
     settings: Settings,
@@ -106,8 +106,8 @@ pub struct Intake {
 const RETRY_AFTER_S: u32 = 5;
 
 impl Intake {
-    /// Opens the door: starts the writers on `tasks`. They end when the last [`Intake`] is dropped
-    /// and everything that waits has been answered.
+    /// Opens the door: starts the writers on `tasks`. They end after [`Self::close`], when
+    /// everything that waits has been answered.
     #[must_use]
     pub fn open(
         pool: PgPool,
@@ -119,16 +119,18 @@ impl Intake {
     ) -> Self {
         let (queue, waiting) = mpsc::channel(settings.queue);
         let waiting = Arc::new(tokio::sync::Mutex::new(waiting));
+        let closing = CancellationToken::new();
         for _ in 0..settings.writers.max(1) {
             let writer = writer::Writer {
                 pool: pool.clone(),
                 waiting: Arc::clone(&waiting),
                 settings,
                 on_commit: Arc::clone(&on_commit),
+                closing: closing.clone(),
             };
             tasks.spawn(writer.run());
         }
-        Self { queue, offices, clock, settings }
+        Self { queue, closing, offices, clock, settings }
     }
 
     /// Registers a submission, or appends it to the citizen's open ticket, or recognises a repeat;
@@ -150,7 +152,7 @@ impl Intake {
         let received_at = self.clock.now();
         let channel = submission.channel.as_str();
         let waiting = Waiting { office, submission, digest, received_at, answer };
-        if self.queue.try_send(waiting).is_err() {
+        if self.closing.is_cancelled() || self.queue.try_send(waiting).is_err() {
             metrics::counter!(crate::telemetry::SUBMISSIONS, "channel" => channel, "outcome" => "queue_full")
                 .increment(1);
             return Err(busy);
@@ -178,6 +180,11 @@ impl Intake {
                 Err(busy)
             }
         }
+    }
+
+    /// Closes the door: what comes from now on is refused, what waits is committed and answered.
+    pub fn close(&self) {
+        self.closing.cancel();
     }
 
     /// How many submissions wait.

@@ -6,12 +6,14 @@ use intake_contract::Busy;
 use sqlx::{Connection, PgPool};
 use std::{sync::Arc, time::Duration};
 use tokio::sync::{Mutex, mpsc};
+use tokio_util::sync::CancellationToken;
 
 pub(super) struct Writer {
     pub(super) pool: PgPool,
     pub(super) waiting: Arc<Mutex<mpsc::Receiver<Waiting>>>,
     pub(super) settings: Settings,
     pub(super) on_commit: OnCommit,
+    pub(super) closing: CancellationToken,
 }
 
 /// Of one attempt at a batch, everything included; less than the sender's patience.
@@ -23,9 +25,13 @@ impl Writer {
         loop {
             // Writers take turns at the queue, not at the database: while one commits, the next
             // one already gathers.
-            let taken = self.waiting.lock().await.recv_many(&mut batch, self.settings.batch).await;
-            if taken == 0 {
-                return; // the door is closed and nothing waits
+            {
+                let mut waiting = self.waiting.lock().await;
+                tokio::select! {
+                    biased;
+                    _ = waiting.recv_many(&mut batch, self.settings.batch) => {}
+                    () = self.closing.cancelled() => return, // and nothing waits
+                }
             }
             self.commit(std::mem::take(&mut batch)).await;
         }

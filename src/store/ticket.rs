@@ -133,8 +133,12 @@ pub struct Locked {
     pub number: RegisterNumber,
     /// As it stands; change it through its transitions.
     pub ticket: Ticket,
+    /// When it was entered.
+    pub registered_at: DateTime<Utc>,
     /// R6.
     pub accepted_at: DateTime<Utc>,
+    /// R5.2.
+    pub follow_up_at: Option<DateTime<Utc>>,
     /// With which calendar its dates were computed.
     pub calendar_version: i32,
     thread: Option<String>,
@@ -161,8 +165,8 @@ pub async fn lock(
     .await?;
     let row = sqlx::query!(
         r#"SELECT state_data || jsonb_build_object('state', state) AS "state!", level, due_at,
-                  provisional, accountable, cause, overdue, accepted_at, calendar_version, thread,
-                  events, chain
+                  provisional, accountable, cause, overdue, registered_at, accepted_at,
+                  follow_up_at, calendar_version, thread, events, chain
            FROM ticket WHERE office_id = $1 AND ticket = $2 FOR UPDATE"#,
         office.0,
         ticket.as_i64()
@@ -185,7 +189,9 @@ pub async fn lock(
             cause: cause.transpose().map_err(|_| bad("ticket", "cause"))?,
             overdue: row.overdue,
         },
+        registered_at: row.registered_at,
         accepted_at: row.accepted_at,
+        follow_up_at: row.follow_up_at,
         calendar_version: row.calendar_version,
         thread: row.thread,
         events: row.events,
@@ -308,4 +314,78 @@ pub async fn open_with_older_calendar(
     .fetch_all(db)
     .await?;
     rows.into_iter().map(number).collect()
+}
+
+/// Notes that a ticket's dates stand whatever the calendar of this version says.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn seen_calendar(
+    db: &mut PgConnection,
+    office: OfficeId,
+    ticket: RegisterNumber,
+    version: i32,
+) -> Result<(), StoreError> {
+    let done = sqlx::query!(
+        "UPDATE ticket SET calendar_version = $3 WHERE office_id = $1 AND ticket = $2",
+        office.0,
+        ticket.as_i64(),
+        version
+    )
+    .execute(db)
+    .await?;
+    super::changed("ticket", &done, 1)
+}
+
+/// Dates beside the limit.
+#[derive(Debug)]
+#[expect(missing_docs, reason = "the columns of ticket")]
+pub struct Dates {
+    pub accepted_at: DateTime<Utc>,
+    pub follow_up_at: Option<DateTime<Utc>>,
+    pub needs_year: Option<i32>,
+}
+
+/// Sets the dates that a changed calendar moved; the trail has been written.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn set_dates(
+    db: &mut PgConnection,
+    locked: &Locked,
+    dates: &Dates,
+) -> Result<(), StoreError> {
+    let done = sqlx::query!(
+        "UPDATE ticket SET accepted_at = $3, follow_up_at = $4, needs_year = $5,
+            calendar_version = $6, provisional = $7
+         WHERE office_id = $1 AND ticket = $2",
+        locked.office.0,
+        locked.number.as_i64(),
+        dates.accepted_at,
+        dates.follow_up_at,
+        dates.needs_year,
+        locked.calendar_version,
+        locked.ticket.provisional
+    )
+    .execute(db)
+    .await?;
+    super::changed("ticket", &done, 1)
+}
+
+/// When the ticket entered its level; `None` while it is where it began.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn entered_level_at(
+    db: &mut PgConnection,
+    office: OfficeId,
+    ticket: RegisterNumber,
+) -> Result<Option<DateTime<Utc>>, StoreError> {
+    Ok(sqlx::query_scalar!(
+        "SELECT max(at) FROM event WHERE office_id = $1 AND ticket = $2 AND kind = 'raised'",
+        office.0,
+        ticket.as_i64()
+    )
+    .fetch_one(db)
+    .await?)
 }

@@ -336,6 +336,23 @@ pub async fn arm(
         .collect()
 }
 
+/// The next timers to fall due.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn next(db: &mut PgConnection, limit: i64) -> Result<Vec<TimerKey>, StoreError> {
+    let rows = sqlx::query!(
+        "SELECT office_id, ticket, kind, gen, due_at FROM timer WHERE state = 0
+         ORDER BY due_at LIMIT $1",
+        limit
+    )
+    .fetch_all(db)
+    .await?;
+    rows.into_iter()
+        .map(|row| key(row.office_id, row.ticket, row.kind, row.r#gen, row.due_at))
+        .collect()
+}
+
 /// How many timers are armed, and how late the latest is, in seconds.
 ///
 /// # Errors

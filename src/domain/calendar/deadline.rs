@@ -121,6 +121,22 @@ impl WorkingCalendar {
         instant(date, opening)
     }
 
+    /// A7.5: the opening of the working day before the one on which a limit falls.
+    #[must_use]
+    pub fn warn_a_day_before(&self, due_at: DateTime<Utc>) -> DateTime<Utc> {
+        let due = due_at.with_timezone(&china()).date_naive();
+        let mut date = due;
+        for _ in 0..super::LOOK_AHEAD_DAYS {
+            let Some(before) = date.checked_sub_days(Days::new(1)) else { break };
+            date = before;
+            if self.is_working(date) {
+                let opening = self.sessions(date).first().map(Session::start).unwrap_or_default();
+                return instant(date, opening);
+            }
+        }
+        self.warn_at(due_at)
+    }
+
     /// Working days strictly between two days.
     #[must_use]
     pub fn working_days_between(&self, from: NaiveDate, to: NaiveDate) -> u32 {

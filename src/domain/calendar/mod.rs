@@ -385,6 +385,18 @@ impl WorkingCalendar {
         (!self.is_open(at)).then(|| self.next_open(at))
     }
 
+    /// When somebody is there, as a sentence for citizens; the sessions of the week of `date`.
+    #[must_use]
+    pub fn hours_said(&self, date: NaiveDate) -> String {
+        let week = self.week(date);
+        let said: Vec<String> = week
+            .of(Weekday::Mon)
+            .iter()
+            .map(|s| format!("{}-{}", s.start().format("%-H:%M"), s.end().format("%-H:%M")))
+            .collect();
+        format!("办公时间:工作日 {}。", said.join("、"))
+    }
+
     /// The last day that is a fact.
     #[must_use]
     pub fn known_to(&self) -> NaiveDate {

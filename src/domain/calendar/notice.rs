@@ -106,6 +106,12 @@ impl Notice {
         })
     }
 
+    /// The notices that the program carries.
+    #[must_use]
+    pub fn carried() -> Vec<Self> {
+        embedded()
+    }
+
     /// Whether this one may take the place of `active`: an amended notice changes days, it does
     /// not lose them (feeds have been seen to go empty: A3).
     ///
@@ -154,7 +160,7 @@ fn is_weekend(date: NaiveDate) -> bool {
 fn span(text: &str) -> Result<Vec<NaiveDate>, NoticeError> {
     let wrong = || NoticeError(format!("{text}: a day is written as 2026-01-01, a span as 2026-01-01..2026-01-03"));
     let (from, to) = text.split_once("..").unwrap_or((text, text));
-    let (Ok(from), Ok(to)) = (from.trim().parse::<NaiveDate>(), to.trim().parse()) else {
+    let (Ok(from), Ok(to)) = (from.trim().parse::<NaiveDate>(), to.trim().parse::<NaiveDate>()) else {
         return Err(wrong());
     };
     let days = to.signed_duration_since(from).num_days();

@@ -1,0 +1,277 @@
+use super::{
+    evening,
+    serve::listen,
+    simulate::{Access, HotlineAccess, Outside, StaffAccess, WechatAccess},
+    sql, store as failed,
+};
+use base64::{Engine, prelude::BASE64_STANDARD_NO_PAD};
+use chrono::{Datelike, Days, NaiveTime, TimeZone};
+use intake_contract::china;
+use intake_gateway::{
+    clock::Clock,
+    config::Config,
+    domain::{id::OfficeId, policy::Policy, role::Role},
+    gateway::{self, Gateway, Role as Process, StartError},
+    lifecycle,
+    offices::Office,
+    secret,
+    store::{
+        self,
+        office::{Duty, NewStaff},
+    },
+    telemetry, wording,
+};
+use secrecy::ExposeSecret;
+use sqlx::{PgConnection, PgPool};
+use std::{path::Path, process::ExitCode};
+use tokio_util::sync::CancellationToken;
+
+const CODE: &str = "demo";
+const NAME: &str = "“办不成事”反映窗口(演示)";
+
+/// Login, name, role, unit.
+const STAFF: [(&str, &str, Role, Option<&str>); 8] = [
+    ("zhao.min", "赵敏", Role::DutyOfficer, Some("社会保险股")),
+    ("qian.fang", "钱芳", Role::DutyOfficer, Some("就业服务股")),
+    ("sun.wei", "孙伟", Role::UnitHead, Some("社会保险股")),
+    ("li.qiang", "李强", Role::LeadOnDuty, None),
+    ("zhou.hong", "周红", Role::Leadership, None),
+    ("wu.gang", "吴刚", Role::PartyGroup, None),
+    ("zheng.yu", "郑瑜", Role::Office, None),
+    ("admin", "管理员", Role::Administrator, None),
+];
+
+/// New secrets at each start: nothing of the demo opens anything else.
+struct Secrets {
+    wechat: WechatAccess,
+    hotline: HotlineAccess,
+}
+
+impl Secrets {
+    fn new() -> Self {
+        let token = hex::encode(secret::random::<16>());
+        let app_id = format!("wx{}", hex::encode(secret::random::<8>()));
+        let original_id = format!("gh_{}", hex::encode(secret::random::<6>()));
+        Self {
+            wechat: WechatAccess {
+                account: "main".to_owned(),
+                token,
+                encoding_aes_key: BASE64_STANDARD_NO_PAD.encode(secret::random::<32>()),
+                app_id,
+                original_id,
+            },
+            hotline: HotlineAccess {
+                source: "pbx1".to_owned(),
+                key_id: "k1".to_owned(),
+                secret: secret::token(),
+            },
+        }
+    }
+
+    /// As a configuration: the channels belong to the demo's office.
+    fn config(&self) -> String {
+        let Self { wechat: w, hotline: h } = self;
+        format!(
+            "{}\n[[wechat]]\noffice = \"{CODE}\"\nid = \"{}\"\ntoken = \"{}\"\nencoding_aes_key = \"{}\"\napp_id = \"{}\"\noriginal_id = \"{}\"\n\
+             [[hotline]]\noffice = \"{CODE}\"\nid = \"{}\"\nkeys = [{{ id = \"{}\", secret = \"{}\" }}]\n",
+            include_str!("../../config/demo.toml"),
+            w.account, w.token, w.encoding_aes_key, w.app_id, w.original_id,
+            h.source, h.key_id, h.secret
+        )
+    }
+}
+
+/// Migrates, creates the demo's office, starts the gateway, plays the evening, and goes on until
+/// Ctrl-C.
+pub async fn run(file: Option<&Path>, access: &Path) -> Result<ExitCode, StartError> {
+    let secrets = Secrets::new();
+    let config = Config::load_over(&secrets.config(), file)
+        .map_err(|error| StartError::new(error.to_string()))?;
+    telemetry::logs(config.log.json, &config.log.filter);
+    let stop = CancellationToken::new();
+    let signalled = stop.clone();
+    tokio::spawn(async move {
+        lifecycle::signalled().await;
+        signalled.cancel();
+    });
+    // Ports first: a second demo should say so before it touches anything.
+    let (public, ops) = listen(&config).await?;
+    let pool = gateway::connect(&config).await?;
+    gateway::migrate(&pool).await?;
+    let (office, staff, api_token) = set_up(&pool).await?;
+    let fresh = is_fresh(&pool, office).await?;
+    if fresh {
+        past(&config, pool.clone(), office).await?;
+    }
+
+    let clock = Clock::system();
+    let gateway = Gateway::new(&config, pool, clock.clone()).await?;
+    let address = |listener: &tokio::net::TcpListener| {
+        listener.local_addr().map(|at| format!("http://{at}")).unwrap_or_default()
+    };
+    let written = Access {
+        base: address(&public),
+        ops: address(&ops),
+        database_url: config.database_url.expose_secret().to_owned(),
+        redis_url: config.redis_url.expose_secret().to_owned(),
+        api_token,
+        wechat: secrets.wechat,
+        hotline: secrets.hotline,
+        staff,
+    };
+    let outside = Outside::new(written.clone())?;
+    let serving = tokio::spawn(gateway.serve(public, ops, Process::All, stop.clone()));
+
+    if fresh {
+        println!("一个晚上的反映(真实的签名、加密和 HTTP):");
+        let evening = evening::play(&outside, &clock);
+        tokio::select! {
+            played = evening => played?,
+            () = stop.cancelled() => {}
+        }
+    } else {
+        println!("演示数据已在，不再重复演示当晚的反映;重新开始请用 make demo-clean。");
+    }
+    if !stop.is_cancelled() {
+        // Last: whoever waits for this file finds everything ready.
+        write(access, &written)?;
+        say(&written, access);
+    }
+    let _ = serving.await;
+    let _ = std::fs::remove_file(access);
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn is_fresh(pool: &PgPool, office: OfficeId) -> Result<bool, StartError> {
+    let mut db = pool.acquire().await.map_err(sql)?;
+    let (last, _) = store::queue::pulse(&mut db, office).await.map_err(failed)?;
+    Ok(last == 0)
+}
+
+/// The office with units, staff, roster for this week and next, and a token for programs.
+async fn set_up(pool: &PgPool) -> Result<(OfficeId, Vec<StaffAccess>, String), StartError> {
+    let mut db = pool.acquire().await.map_err(sql)?;
+    let offices = store::office::load_all(&mut db).await.map_err(failed)?;
+    let office = match offices.iter().find(|office| office.code == CODE) {
+        Some(office) => office.id,
+        None => {
+            let policy = Policy { phone: Some("024-7412 3456".to_owned()), ..Policy::default() };
+            let policy = serde_json::to_value(policy).unwrap_or_default();
+            store::office::create(&mut db, CODE, NAME, "BCS", &policy).await.map_err(failed)?
+        }
+    };
+    let mut access = Vec::new();
+    let mut ids = Vec::new();
+    for (login, name, role, unit) in STAFF {
+        let password = secret::readable_password();
+        let hash = secret::hash_password(&password)
+            .ok_or_else(|| StartError::new("a password could not be hashed"))?;
+        let unit = match unit {
+            Some(name) => Some(store::office::put_unit(&mut db, office, name).await.map_err(failed)?),
+            None => None,
+        };
+        let staff = NewStaff {
+            login,
+            name,
+            role,
+            unit,
+            email: None,
+            mobile: None,
+            password_hash: &hash,
+        };
+        ids.push((store::office::put_staff(&mut db, office, &staff).await.map_err(failed)?, role));
+        access.push(StaffAccess {
+            login: login.to_owned(),
+            password,
+            role: role.as_str().to_owned(),
+        });
+    }
+    roster(&mut db, office, &ids).await?;
+    let token = secret::token();
+    let scopes = ["tickets:read".to_owned(), "tickets:write".to_owned()];
+    store::access::put_api_token(&mut db, office, "demo", &secret::digest(&token), &scopes)
+        .await
+        .map_err(failed)?;
+    Ok((office, access, token))
+}
+
+/// RD1.1: officers take turns by the day, one lead for the week.
+async fn roster(
+    db: &mut PgConnection,
+    office: OfficeId,
+    staff: &[(intake_gateway::domain::id::StaffId, Role)],
+) -> Result<(), StartError> {
+    let today = wording::day_of(Clock::system().now());
+    let monday = today - Days::new(u64::from(today.weekday().num_days_from_monday()));
+    let of = |wanted: Role| staff.iter().filter(move |(_, role)| *role == wanted).map(|(id, _)| *id);
+    let officers: Vec<_> = of(Role::DutyOfficer).collect();
+    let midnight = |offset: u64| {
+        china()
+            .from_local_datetime(&(monday + Days::new(offset)).and_time(NaiveTime::MIN))
+            .single()
+            .map(|at| at.to_utc())
+            .ok_or_else(|| StartError::new("the day is out of range"))
+    };
+    for (offset, officer) in (0..14_u64).zip(officers.iter().cycle()) {
+        let (from, to) = (midnight(offset)?, midnight(offset + 1)?);
+        store::office::put_shift(db, office, Duty::Officer, *officer, from, to)
+            .await
+            .map_err(failed)?;
+    }
+    for lead in of(Role::LeadOnDuty) {
+        for week in [0, 7] {
+            let (from, to) = (midnight(week)?, midnight(week + 7)?);
+            store::office::put_shift(db, office, Duty::Lead, lead, from, to)
+                .await
+                .map_err(failed)?;
+        }
+    }
+    Ok(())
+}
+
+/// A gateway that does not serve, with a clock in the past.
+async fn past(config: &Config, pool: PgPool, office: OfficeId) -> Result<(), StartError> {
+    let clock = Clock::standing_at(Clock::system().now());
+    let gateway = Gateway::new(config, pool, clock.clone()).await?;
+    let office = gateway
+        .app
+        .offices
+        .get(office)
+        .ok_or_else(|| StartError::new("the demo's office is gone"))?;
+    let office: &Office = &office;
+    evening::enter_past(&gateway.app.intake, &clock, office).await?;
+    gateway.close().await;
+    Ok(())
+}
+
+fn write(path: &Path, access: &Access) -> Result<(), StartError> {
+    let said = |error: std::io::Error| {
+        StartError::caused(format!("{} cannot be written", path.display()), error)
+    };
+    let text = serde_json::to_string_pretty(access).unwrap_or_default();
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).map_err(said)?;
+    }
+    // Whole or not at all, and for nobody else: it holds passwords.
+    let draft = path.with_extension("new");
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create(true).truncate(true);
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let mut file = options.open(&draft).map_err(said)?;
+    std::io::Write::write_all(&mut file, text.as_bytes()).map_err(said)?;
+    std::fs::rename(&draft, path).map_err(said)
+}
+
+fn say(access: &Access, path: &Path) {
+    println!("\n反映队列:  {}/desk", access.base);
+    println!("健康检查:  {}/readyz    指标:{}/metrics", access.ops, access.ops);
+    println!("可用的登录:");
+    for person in &access.staff {
+        let role = Role::parse(&person.role).map_or("", Role::label);
+        println!("  {:<10} {}  {role}", person.login, person.password);
+    }
+    println!("地址、密钥和登录也写在 {} 里。再来一条反映，另开一个终端:", path.display());
+    println!("  target/release/intake simulate wechat --text '我要反映一个问题'");
+    println!("  target/release/intake simulate hotline");
+    println!("按 Ctrl-C 全部停止。");
+}

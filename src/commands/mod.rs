@@ -1,0 +1,43 @@
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    unreachable_pub,
+    reason = "commands talk to whoever typed them"
+)]
+
+pub mod account;
+pub mod calendar;
+pub mod demo;
+mod evening;
+pub mod office;
+pub mod schedule;
+pub mod serve;
+pub mod simulate;
+pub mod verify;
+
+use intake_gateway::{
+    config::Config,
+    gateway::{self, StartError},
+    store::StoreError,
+};
+use sqlx::PgPool;
+use std::process::ExitCode;
+
+/// Says what went wrong on standard error.
+pub fn failed(error: &StartError) -> ExitCode {
+    eprintln!("intake: {}", intake_gateway::telemetry::causes(error));
+    ExitCode::FAILURE
+}
+
+/// A pool for a command.
+async fn pool(config: &Config) -> Result<PgPool, StartError> {
+    gateway::connect(config).await
+}
+
+fn store(error: StoreError) -> StartError {
+    StartError::caused("the database did not do it", error)
+}
+
+fn sql(error: sqlx::Error) -> StartError {
+    store(error.into())
+}

@@ -1,0 +1,382 @@
+//! Wires the parts into one process, and stops it in order: no more requests, then what was taken
+//! in is committed and answered, then the workers.
+
+use crate::{
+    amend,
+    clock::Clock,
+    config::Config,
+    http::{self, App, Shared, live::Live, serve::Limits},
+    intake::{Committed, Intake, OnCommit},
+    offices::{Office, Offices},
+    relay::{Relay, Targets},
+    schedule::{
+        TimerKey,
+        fire::{Done, offices_of},
+        index::Index,
+        runner::Runner,
+    },
+    secret,
+    store::StoreError,
+    telemetry,
+};
+use intake_contract::Channel;
+use intake_hotline::HotlineChannel;
+use intake_wechat::{ServiceWords, WechatChannel};
+use secrecy::ExposeSecret;
+use sqlx::{
+    PgPool,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+use std::{collections::HashMap, str::FromStr, sync::Arc, time::Duration};
+use tokio::{net::TcpListener, sync::mpsc};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+/// The schema, as the program needs it.
+pub static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("./migrations");
+
+/// Why the gateway does not start, in a sentence that says what to do.
+#[derive(Debug, thiserror::Error)]
+#[error("{says}")]
+pub struct StartError {
+    says: String,
+    #[source]
+    source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+impl StartError {
+    /// Without a cause.
+    #[must_use]
+    pub fn new(says: impl Into<String>) -> Self {
+        Self { says: says.into(), source: None }
+    }
+
+    /// With its cause.
+    #[must_use]
+    pub fn caused(
+        says: impl Into<String>,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
+        Self { says: says.into(), source: Some(source.into()) }
+    }
+}
+
+/// What this process does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Everything.
+    All,
+    /// Requests only.
+    Web,
+    /// Timers and notices only.
+    Worker,
+}
+
+/// Connections to the configured database, each with its limit for a statement.
+///
+/// # Errors
+/// When the URL cannot be understood or nobody answers there.
+pub async fn connect(config: &Config) -> Result<PgPool, StartError> {
+    let options =
+        PgConnectOptions::from_str(config.database_url.expose_secret()).map_err(|_| {
+            StartError::new("database_url cannot be understood; it looks like postgres://user:password@host/name")
+        })?;
+    let limit = format!("SET statement_timeout = {}", config.database.statement_timeout_ms);
+    PgPoolOptions::new()
+        .max_connections(config.database.connections)
+        .acquire_timeout(Duration::from_millis(config.database.acquire_timeout_ms))
+        .after_connect(move |connection, _| {
+            let limit = limit.clone();
+            Box::pin(async move {
+                // Not a start-up parameter: poolers refuse those.
+                sqlx::raw_sql(sqlx::AssertSqlSafe(limit)).execute(connection).await.map(|_| ())
+            })
+        })
+        .connect_with(options)
+        .await
+        .map_err(|error| {
+            StartError::caused("PostgreSQL does not answer at database_url; is it running?", error)
+        })
+}
+
+/// A gateway, put together; nothing runs but the intake's writers.
+pub struct Gateway {
+    /// What handlers share.
+    pub app: Shared,
+    limits: Limits,
+    writers: TaskTracker,
+    workers: TaskTracker,
+    stop_requests: CancellationToken,
+    stop_workers: CancellationToken,
+}
+
+impl Gateway {
+    /// Puts it together on a migrated database.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub async fn new(config: &Config, pool: PgPool, clock: Clock) -> Result<Self, StartError> {
+        telemetry::metrics();
+        check_schema(&pool).await?;
+        let offices = Arc::new(Offices::default());
+        let read = |error: StoreError| StartError::caused("the offices cannot be read", error);
+        let mut db = pool.acquire().await.map_err(|error| read(error.into()))?;
+        offices.reload(&mut db).await.map_err(read)?;
+        drop(db);
+
+        let index = Index::new(config.redis_url.expose_secret(), &config.schedule.prefix)
+            .map_err(|_| StartError::new("redis_url cannot be understood; it looks like redis://host:6379/0"))?;
+        let live = Live::default();
+        let owner = format!("{}-{}", std::process::id(), &secret::token()[..8]);
+        let (on_fired, relay_slot) = on_fired(live.clone());
+        let settings = config.schedule.settings();
+        let schedule =
+            Runner::new(pool.clone(), index, Arc::clone(&offices), settings, owner, on_fired);
+        let relay = Relay::new(
+            pool.clone(),
+            Arc::clone(&offices),
+            clock.clone(),
+            config.relay.settings(&config.http.public_url),
+            targets(config, &offices)?,
+        );
+        // Set once, here: the schedule wakes the relay, which is made after it.
+        let _ = relay_slot.set(Arc::clone(&relay));
+
+        let stop_workers = CancellationToken::new();
+        let workers = TaskTracker::new();
+        let timers = entering(Arc::clone(&schedule), &workers, stop_workers.clone());
+        let on_commit = on_commit(live.clone(), Arc::clone(&relay), timers);
+        let writers = TaskTracker::new();
+        let intake = Intake::open(
+            pool.clone(),
+            Arc::clone(&offices),
+            clock.clone(),
+            config.intake.settings(),
+            on_commit,
+            &writers,
+        );
+        let limits = Limits {
+            connections: config.http.connections,
+            per_address: config.http.connections_per_address,
+            trusted: config.http.trusted_proxies.clone(),
+            header_timeout: Duration::from_secs(config.http.header_timeout_s),
+            body_timeout: Duration::from_secs(config.http.body_timeout_s),
+            drain: Duration::from_secs(config.http.answer_timeout_s),
+        };
+        let app = Arc::new(App {
+            channels: channels(config, &offices, &clock)?,
+            pool,
+            offices,
+            clock,
+            intake,
+            schedule,
+            relay,
+            live,
+            desk: config.desk.clone(),
+            answer_within: Duration::from_secs(config.http.answer_timeout_s),
+            closing: CancellationToken::new(),
+        });
+        let stop_requests = CancellationToken::new();
+        Ok(Self { app, limits, writers, workers, stop_requests, stop_workers })
+    }
+
+    /// Starts the timers' and the notices' loops.
+    pub fn start_workers(&self) {
+        let stop = || self.stop_workers.clone();
+        let schedule = &self.app.schedule;
+        self.workers.spawn(Arc::clone(schedule).run(stop()));
+        self.workers.spawn(Arc::clone(schedule).listen(stop()));
+        self.workers.spawn(Arc::clone(schedule).keep_true(stop()));
+        self.workers.spawn(Arc::clone(&self.app.relay).run(stop()));
+    }
+
+    /// Starts what every process needs: offices read again when they change, live pages.
+    pub fn start_housekeeping(&self) {
+        let app = &self.app;
+        let stop = || self.stop_workers.clone();
+        let live = app.live.clone();
+        self.workers.spawn(live.ask(app.pool.clone(), Arc::clone(&app.offices), stop()));
+        self.workers.spawn(amend::follow(Arc::clone(app), stop()));
+    }
+
+    /// Serves until `stop`, then finishes what is under way.
+    pub async fn serve(self, public: TcpListener, ops: TcpListener, role: Role, stop: CancellationToken) {
+        self.start_housekeeping();
+        if role != Role::Web {
+            self.start_workers();
+        }
+        let app = &self.app;
+        let limits = self.limits.clone();
+        let requests = &self.stop_requests;
+        let operations = tokio::spawn(http::serve::serve(
+            ops,
+            http::operations(Arc::clone(app)),
+            limits.clone(),
+            self.stop_workers.clone(),
+        ));
+        let door = (role != Role::Worker).then(|| {
+            let router = http::public(Arc::clone(app));
+            tokio::spawn(http::serve::serve(public, router, limits, requests.clone()))
+        });
+        stop.cancelled().await;
+        tracing::info!("stopping: requests under way are finished first");
+        // Live pages would stay open for ever.
+        app.closing.cancel();
+        requests.cancel();
+        if let Some(door) = door {
+            let _ = door.await;
+        }
+        self.close().await;
+        let _ = operations.await;
+        tracing::info!("stopped");
+    }
+
+    /// Commits what was taken in, then ends the workers.
+    pub async fn close(self) {
+        let Self { app, writers, workers, stop_workers, .. } = self;
+        app.intake.close();
+        writers.close();
+        writers.wait().await;
+        stop_workers.cancel();
+        workers.close();
+        workers.wait().await;
+    }
+}
+
+async fn check_schema(pool: &PgPool) -> Result<(), StartError> {
+    let needed = MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0);
+    let found: Option<i64> =
+        sqlx::query_scalar("SELECT max(version) FROM _sqlx_migrations WHERE success")
+            .fetch_one(pool)
+            .await
+            .unwrap_or(None);
+    match found {
+        Some(found) if found >= needed => Ok(()),
+        _ => Err(StartError::new("the database's tables are missing or old: run `intake migrate`")),
+    }
+}
+
+type RelaySlot = Arc<std::sync::OnceLock<Arc<Relay>>>;
+
+fn on_fired(live: Live) -> (Arc<dyn Fn(&Done) + Send + Sync>, RelaySlot) {
+    let slot = RelaySlot::default();
+    let relay = Arc::clone(&slot);
+    let on_fired = Arc::new(move |done: &Done| {
+        for office in offices_of(&done.fired) {
+            live.changed(office);
+        }
+        if let Some(relay) = relay.get() {
+            relay.wake();
+        }
+    });
+    (on_fired, slot)
+}
+
+fn on_commit(live: Live, relay: Arc<Relay>, timers: mpsc::Sender<Vec<TimerKey>>) -> OnCommit {
+    Arc::new(move |committed: &Committed| {
+        for office in &committed.offices {
+            live.changed(*office);
+        }
+        if committed.effects {
+            relay.wake();
+        }
+        if !committed.timers.is_empty() {
+            // Full when Redis is slow: then the sweep finds them.
+            let _ = timers.try_send(committed.timers.clone());
+        }
+    })
+}
+
+/// Enters new timers into Redis beside the commits, never before an answer.
+fn entering(
+    schedule: Arc<Runner>,
+    workers: &TaskTracker,
+    stop: CancellationToken,
+) -> mpsc::Sender<Vec<TimerKey>> {
+    const BATCHES: usize = 256;
+    let (sender, mut receiver) = mpsc::channel::<Vec<TimerKey>>(BATCHES);
+    workers.spawn(async move {
+        let mut batches = Vec::new();
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                taken = receiver.recv_many(&mut batches, BATCHES) => if taken == 0 { return },
+            }
+            let timers: Vec<TimerKey> = batches.drain(..).flatten().collect();
+            schedule.enter(&timers).await;
+        }
+    });
+    sender
+}
+
+fn office_of(offices: &Offices, key: &str, code: &str) -> Result<Arc<Office>, StartError> {
+    offices.by_code(code).ok_or_else(|| {
+        StartError::new(format!(
+            "{key}.office: there is no office with the code {code}; create it with `intake office add`"
+        ))
+    })
+}
+
+fn channels(
+    config: &Config,
+    offices: &Offices,
+    clock: &Clock,
+) -> Result<http::Channels, StartError> {
+    let mut channels: http::Channels = HashMap::new();
+    for (index, entry) in config.wechat.iter().enumerate() {
+        let key = format!("wechat[{index}]");
+        let office = office_of(offices, &key, &entry.office)?;
+        let words = ServiceWords {
+            office_name: office.name.clone(),
+            opening_hours: office.calendar.hours_said(crate::wording::day_of(clock.now())),
+            phone: office.policy.phone.clone(),
+        };
+        let channel = WechatChannel::new(entry.settings.clone(), words)
+            .map_err(|error| StartError::new(format!("{key}.{error}")))?;
+        add(&mut channels, &key, &entry.settings.id, office.id, Arc::new(channel))?;
+    }
+    for (index, entry) in config.hotline.iter().enumerate() {
+        let key = format!("hotline[{index}]");
+        let office = office_of(offices, &key, &entry.office)?;
+        let channel = HotlineChannel::new(entry.settings.clone())
+            .map_err(|error| StartError::new(format!("{key}.{error}")))?;
+        add(&mut channels, &key, &entry.settings.id, office.id, Arc::new(channel))?;
+    }
+    Ok(channels)
+}
+
+fn add(
+    channels: &mut http::Channels,
+    key: &str,
+    id: &str,
+    office: crate::domain::id::OfficeId,
+    channel: Arc<dyn Channel>,
+) -> Result<(), StartError> {
+    let address = http::channels::key(channel.as_ref(), id);
+    if channels.insert(address, (office, channel)).is_some() {
+        return Err(StartError::new(format!("{key}.id: {id} occurs twice")));
+    }
+    Ok(())
+}
+
+fn targets(config: &Config, offices: &Offices) -> Result<Targets, StartError> {
+    let mut targets = Targets::new();
+    for (index, entry) in config.notify.iter().enumerate() {
+        let key = format!("notify[{index}]");
+        let office = office_of(offices, &key, &entry.office)?;
+        let notifier = intake_notify::notifier(&entry.target)
+            .map_err(|error| StartError::new(format!("{key}.{error}")))?;
+        targets.entry(office.id).or_default().push((entry.name.clone(), notifier));
+    }
+    Ok(targets)
+}
+
+/// Applies the migrations that are missing; the same again changes nothing.
+///
+/// # Errors
+/// [`StartError`].
+pub async fn migrate(pool: &PgPool) -> Result<(), StartError> {
+    MIGRATIONS
+        .run(pool)
+        .await
+        .map_err(|error| StartError::caused("the database's tables could not be brought up to date", error))
+}

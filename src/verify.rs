@@ -1,0 +1,149 @@
+//! Proves the register and the trail (invariants 3 and 5): numbers without gap or double, every
+//! ticket's chain of events unbroken and its end the one that the ticket holds, every message as it
+//! came, every submission that was answered with its ticket, every open matter with an armed limit.
+
+use crate::{
+    domain::{
+        chain::{Entry, START},
+        event::Happened,
+        id::OfficeId,
+    },
+    store::{
+        StoreError,
+        verify::{self as store, Stored},
+    },
+};
+use sha2::{Digest, Sha256};
+use sqlx::{Connection, PgConnection};
+
+/// What was checked, and what is wrong.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// Tickets in the registers.
+    pub tickets: i64,
+    /// Events in the chains.
+    pub events: u64,
+    /// Each a sentence that names the place.
+    pub faults: Vec<String>,
+}
+
+/// Of one kind; more would only scroll.
+const FAULTS: i64 = 100;
+
+/// Checks everything, in one snapshot: a running gateway does not disturb it.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn verify(db: &mut PgConnection) -> Result<Report, StoreError> {
+    let mut transaction = db.begin().await?;
+    sqlx::query!("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        .execute(&mut *transaction)
+        .await?;
+    // Long statements are meant here.
+    sqlx::query!("SET LOCAL statement_timeout = 0").execute(&mut *transaction).await?;
+    let mut report = Report::default();
+    register(&mut transaction, &mut report).await?;
+    chains(&mut transaction, &mut report).await?;
+    report.faults.extend(store::orphans(&mut transaction, FAULTS).await?);
+    Ok(report)
+}
+
+async fn register(db: &mut PgConnection, report: &mut Report) -> Result<(), StoreError> {
+    for year in store::years(db).await? {
+        report.tickets += year.tickets;
+        let place = format!("register {} of office {}", year.year, year.office);
+        if year.last > year.counter {
+            report.faults.push(format!(
+                "{place}: number {} is beyond the counter, which stands at {}",
+                year.last, year.counter
+            ));
+        }
+        if year.tickets != i64::from(year.counter) || year.first != 1 {
+            let upto = year.counter.max(year.last);
+            for gap in store::gaps(db, year.office, year.year, upto, FAULTS).await? {
+                report.faults.push(format!("{place}: number {gap} is missing"));
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn chains(db: &mut PgConnection, report: &mut Report) -> Result<(), StoreError> {
+    const PAGE: i64 = 5000;
+    let mut after = (OfficeId(i32::MIN), 0, 0);
+    let mut before: Option<Stored> = None;
+    loop {
+        let page = store::events_after(db, after, PAGE).await?;
+        let full = page.len() as i64 == PAGE;
+        for event in page {
+            after = (event.office, event.ticket.as_i64(), event.seq);
+            report.events += 1;
+            let follows = before
+                .as_ref()
+                .filter(|b| (b.office, b.ticket) == (event.office, event.ticket));
+            if follows.is_none()
+                && let Some(last) = &before
+            {
+                end(last, report);
+            }
+            link(follows, &event, report);
+            before = Some(event);
+        }
+        if !full {
+            break;
+        }
+    }
+    if let Some(last) = &before {
+        end(last, report);
+    }
+    Ok(())
+}
+
+fn link(before: Option<&Stored>, event: &Stored, report: &mut Report) {
+    let place = place(event);
+    let (seq, chain) = before.map_or((0, START), |before| (before.seq, before.hash));
+    if event.seq != seq + 1 {
+        report.faults.push(format!("{place}: event {} is missing", seq + 1));
+    }
+    let entry = Entry {
+        office: event.office,
+        ticket: event.ticket,
+        seq: event.seq,
+        at: event.at,
+        actor: &event.actor,
+        kind: &event.kind,
+        data: &event.data,
+    };
+    if entry.link(chain) != event.hash {
+        report.faults.push(format!("{place}: event {} does not fit its hash", event.seq));
+    }
+    let digest = match Happened::read(&event.kind, &event.data) {
+        Some(
+            Happened::Registered { digest, .. } | Happened::MessageReceived { digest, .. },
+        ) => digest,
+        _ => return,
+    };
+    match &event.raw {
+        None => report.faults.push(format!("{place}: the message of event {} is missing", event.seq)),
+        Some(raw) if hex::encode(Sha256::digest(raw)) != digest => {
+            report.faults.push(format!("{place}: the message of event {} was changed", event.seq));
+        }
+        Some(_) => {}
+    }
+}
+
+/// The ticket keeps its chain's end: events cut off at the end would leave a whole chain.
+fn end(last: &Stored, report: &mut Report) {
+    let place = place(last);
+    match &last.head {
+        None => report.faults.push(format!("{place}: events without a ticket")),
+        Some((events, chain)) if *events != last.seq || chain != &last.hash.0 => {
+            report.faults.push(format!("{place}: the trail does not end where the ticket says"));
+        }
+        Some(_) => {}
+    }
+}
+
+fn place(event: &Stored) -> String {
+    format!("ticket {} of office {}", event.ticket.as_i64(), event.office)
+}
