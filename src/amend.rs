@@ -134,11 +134,9 @@ async fn one(
                 provisional: due.provisional,
             })
         }
-        Amendment::Keep => Some(Happened::DateKept {
-            kept: old,
-            computed: due.at,
-            calendar_version: version,
-        }),
+        Amendment::Keep => {
+            Some(Happened::DateKept { kept: old, computed: due.at, calendar_version: version })
+        }
         Amendment::Unchanged if certain => Some(Happened::DateMoved {
             timer: TimerKind::Limit.as_str().to_owned(),
             from: old,
@@ -197,7 +195,9 @@ pub async fn follow(app: Shared, shutdown: CancellationToken) {
             Ok(Err(error)) => {
                 tracing::warn!(error = %telemetry::causes(&error), "the offices could not be read again; trying again");
             }
-            Err(_) => tracing::warn!("the database was too slow to read the offices again; trying again"),
+            Err(_) => {
+                tracing::warn!("the database was too slow to read the offices again; trying again")
+            }
         }
         turn.wait(LOOK_EVERY, &shutdown).await;
     }

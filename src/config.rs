@@ -182,9 +182,8 @@ impl Config {
     fn from_figment(figment: Figment) -> Result<Self, ConfigError> {
         let mut value: serde_json::Value = figment.extract().map_err(|error| says(&error))?;
         read_files(&mut value, "")?;
-        let config: Self = Figment::from(Serialized::defaults(value))
-            .extract()
-            .map_err(|error| says(&error))?;
+        let config: Self =
+            Figment::from(Serialized::defaults(value)).extract().map_err(|error| says(&error))?;
         config.check()?;
         Ok(config)
     }
@@ -256,10 +255,14 @@ impl Config {
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
         if self.desk.insecure_cookie {
-            warnings.push("desk.insecure_cookie is on: logins travel unencrypted unless a proxy adds TLS".to_owned());
+            warnings.push(
+                "desk.insecure_cookie is on: logins travel unencrypted unless a proxy adds TLS"
+                    .to_owned(),
+            );
         }
         if !self.ops.listen.ip().is_loopback() {
-            warnings.push("ops.listen is not on loopback: keep health and metrics inside".to_owned());
+            warnings
+                .push("ops.listen is not on loopback: keep health and metrics inside".to_owned());
         }
         for entry in &self.wechat {
             if entry.settings.is_plain() {
@@ -371,7 +374,7 @@ fn read_files(value: &mut serde_json::Value, at: &str) -> Result<(), ConfigError
                 let name = key.trim_end_matches("_file").to_owned();
                 let given = table.get(&name).is_some_and(|v| v.as_str() != Some(""));
                 if given {
-                return Err(ConfigError(format!("{at}{name} and {at}{key} are both given")));
+                    return Err(ConfigError(format!("{at}{name} and {at}{key} are both given")));
                 }
                 table.insert(name, content.trim().to_owned().into());
             }

@@ -51,9 +51,8 @@ pub async fn claim(
 ) -> Result<(), DeskError> {
     let mut db = pool.acquire().await?;
     let mut transaction = db.begin().await?;
-    let mut locked = store::ticket::lock(&mut transaction, office, ticket)
-        .await?
-        .ok_or(DeskError::NoTicket)?;
+    let mut locked =
+        store::ticket::lock(&mut transaction, office, ticket).await?.ok_or(DeskError::NoTicket)?;
     let happened = locked.ticket.claim(by).map_err(DeskError::NotAllowed)?;
     let at = clock.now();
     store::ticket::write(&mut transaction, &mut locked, Actor::Staff(by), &happened, at).await?;

@@ -123,8 +123,11 @@ impl Gateway {
         offices.reload(&mut db).await.map_err(read)?;
         drop(db);
 
-        let index = Index::new(config.redis_url.expose_secret(), &config.schedule.prefix)
-            .map_err(|_| StartError::new("redis_url cannot be understood; it looks like redis://host:6379/0"))?;
+        let index = Index::new(config.redis_url.expose_secret(), &config.schedule.prefix).map_err(
+            |_| {
+                StartError::new("redis_url cannot be understood; it looks like redis://host:6379/0")
+            },
+        )?;
         let live = Live::default();
         let owner = format!("{}-{}", std::process::id(), &secret::token()[..8]);
         let (on_fired, relay_slot) = on_fired(live.clone());
@@ -199,7 +202,13 @@ impl Gateway {
     }
 
     /// Serves until `stop`, then finishes what is under way.
-    pub async fn serve(self, public: TcpListener, ops: TcpListener, role: Role, stop: CancellationToken) {
+    pub async fn serve(
+        self,
+        public: TcpListener,
+        ops: TcpListener,
+        role: Role,
+        stop: CancellationToken,
+    ) {
         self.start_housekeeping();
         if role != Role::Web {
             self.start_workers();
@@ -375,8 +384,7 @@ fn targets(config: &Config, offices: &Offices) -> Result<Targets, StartError> {
 /// # Errors
 /// [`StartError`].
 pub async fn migrate(pool: &PgPool) -> Result<(), StartError> {
-    MIGRATIONS
-        .run(pool)
-        .await
-        .map_err(|error| StartError::caused("the database's tables could not be brought up to date", error))
+    MIGRATIONS.run(pool).await.map_err(|error| {
+        StartError::caused("the database's tables could not be brought up to date", error)
+    })
 }

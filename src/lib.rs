@@ -13,6 +13,7 @@ pub mod http;
 pub mod intake;
 pub mod lifecycle;
 pub mod offices;
+pub mod quarantine;
 pub mod relay;
 pub mod schedule;
 pub mod secret;

@@ -91,8 +91,8 @@ fn main() -> ExitCode {
 async fn run(arguments: Arguments) -> Result<ExitCode, StartError> {
     let file = arguments.config;
     let load = || {
-        let config = Config::load(file.as_deref())
-            .map_err(|error| StartError::new(error.to_string()))?;
+        let config =
+            Config::load(file.as_deref()).map_err(|error| StartError::new(error.to_string()))?;
         telemetry::logs(config.log.json, &config.log.filter);
         Ok::<_, StartError>(config)
     };

@@ -78,9 +78,8 @@ async fn chains(db: &mut PgConnection, report: &mut Report) -> Result<(), StoreE
         for event in page {
             after = (event.office, event.ticket.as_i64(), event.seq);
             report.events += 1;
-            let follows = before
-                .as_ref()
-                .filter(|b| (b.office, b.ticket) == (event.office, event.ticket));
+            let follows =
+                before.as_ref().filter(|b| (b.office, b.ticket) == (event.office, event.ticket));
             if follows.is_none()
                 && let Some(last) = &before
             {
@@ -118,13 +117,15 @@ fn link(before: Option<&Stored>, event: &Stored, report: &mut Report) {
         report.faults.push(format!("{place}: event {} does not fit its hash", event.seq));
     }
     let digest = match Happened::read(&event.kind, &event.data) {
-        Some(
-            Happened::Registered { digest, .. } | Happened::MessageReceived { digest, .. },
-        ) => digest,
+        Some(Happened::Registered { digest, .. } | Happened::MessageReceived { digest, .. }) => {
+            digest
+        }
         _ => return,
     };
     match &event.raw {
-        None => report.faults.push(format!("{place}: the message of event {} is missing", event.seq)),
+        None => {
+            report.faults.push(format!("{place}: the message of event {} is missing", event.seq))
+        }
         Some(raw) if hex::encode(Sha256::digest(raw)) != digest => {
             report.faults.push(format!("{place}: the message of event {} was changed", event.seq));
         }

@@ -104,7 +104,10 @@ pub async fn run(
             }
             for (date, working, name) in notice.days() {
                 let what = if *working { "上班" } else { "放假" };
-                println!("  {date} {} {what} {name}", wording::weekday(chrono::Datelike::weekday(date)));
+                println!(
+                    "  {date} {} {what} {name}",
+                    wording::weekday(chrono::Datelike::weekday(date))
+                );
             }
         }
         Command::Load { file } => load_notice(&load()?, &file).await?,
@@ -146,13 +149,14 @@ pub async fn run(
 }
 
 fn whoami() -> String {
-    std::env::var("SUDO_USER").or_else(|_| std::env::var("USER")).unwrap_or_else(|_| "command".to_owned())
+    std::env::var("SUDO_USER")
+        .or_else(|_| std::env::var("USER"))
+        .unwrap_or_else(|_| "command".to_owned())
 }
 
 fn read(file: &PathBuf) -> Result<(Notice, String), StartError> {
-    let text = std::fs::read_to_string(file).map_err(|error| {
-        StartError::caused(format!("{} cannot be read", file.display()), error)
-    })?;
+    let text = std::fs::read_to_string(file)
+        .map_err(|error| StartError::caused(format!("{} cannot be read", file.display()), error))?;
     let notice = Notice::parse(&text)
         .map_err(|error| StartError::new(format!("{}: {error}", file.display())))?;
     Ok((notice, text))
@@ -201,16 +205,20 @@ fn show_days(calendar: &WorkingCalendar, from: Option<NaiveDate>, days: u64) {
         let Some(date) = from.checked_add_days(Days::new(offset)) else { return };
         let day = calendar.day(date);
         let works = if day.working { "办公" } else { "休息" };
-        let note = day.needs_year.map(|year| format!("  暂定,待{year}年放假通知")).unwrap_or_default();
-        println!("{date} {} {works}  {}{note}", wording::weekday(chrono::Datelike::weekday(&date)), day.reason);
+        let note =
+            day.needs_year.map(|year| format!("  暂定,待{year}年放假通知")).unwrap_or_default();
+        println!(
+            "{date} {} {works}  {}{note}",
+            wording::weekday(chrono::Datelike::weekday(&date)),
+            day.reason
+        );
     }
 }
 
 fn show_dates(calendar: &WorkingCalendar, received: DateTime<chrono::FixedOffset>) {
     let at = received.to_utc();
-    let say = |at: DateTime<chrono::Utc>| {
-        at.with_timezone(&china()).format("%Y-%m-%d %H:%M").to_string()
-    };
+    let say =
+        |at: DateTime<chrono::Utc>| at.with_timezone(&china()).format("%Y-%m-%d %H:%M").to_string();
     match calendar.follow_up_at(at) {
         Some(opens) => println!("out of hours; work starts {}", say(opens.value)),
         None => println!("within a session"),

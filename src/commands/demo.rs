@@ -75,8 +75,14 @@ impl Secrets {
             "{}\n[[wechat]]\noffice = \"{CODE}\"\nid = \"{}\"\ntoken = \"{}\"\nencoding_aes_key = \"{}\"\napp_id = \"{}\"\noriginal_id = \"{}\"\n\
              [[hotline]]\noffice = \"{CODE}\"\nid = \"{}\"\nkeys = [{{ id = \"{}\", secret = \"{}\" }}]\n",
             include_str!("../../config/demo.toml"),
-            w.account, w.token, w.encoding_aes_key, w.app_id, w.original_id,
-            h.source, h.key_id, h.secret
+            w.account,
+            w.token,
+            w.encoding_aes_key,
+            w.app_id,
+            w.original_id,
+            h.source,
+            h.key_id,
+            h.secret
         )
     }
 }
@@ -167,18 +173,13 @@ async fn set_up(pool: &PgPool) -> Result<(OfficeId, Vec<StaffAccess>, String), S
         let hash = secret::hash_password(&password)
             .ok_or_else(|| StartError::new("a password could not be hashed"))?;
         let unit = match unit {
-            Some(name) => Some(store::office::put_unit(&mut db, office, name).await.map_err(failed)?),
+            Some(name) => {
+                Some(store::office::put_unit(&mut db, office, name).await.map_err(failed)?)
+            }
             None => None,
         };
-        let staff = NewStaff {
-            login,
-            name,
-            role,
-            unit,
-            email: None,
-            mobile: None,
-            password_hash: &hash,
-        };
+        let staff =
+            NewStaff { login, name, role, unit, email: None, mobile: None, password_hash: &hash };
         ids.push((store::office::put_staff(&mut db, office, &staff).await.map_err(failed)?, role));
         access.push(StaffAccess {
             login: login.to_owned(),
@@ -203,7 +204,8 @@ async fn roster(
 ) -> Result<(), StartError> {
     let today = wording::day_of(Clock::system().now());
     let monday = today - Days::new(u64::from(today.weekday().num_days_from_monday()));
-    let of = |wanted: Role| staff.iter().filter(move |(_, role)| *role == wanted).map(|(id, _)| *id);
+    let of =
+        |wanted: Role| staff.iter().filter(move |(_, role)| *role == wanted).map(|(id, _)| *id);
     let officers: Vec<_> = of(Role::DutyOfficer).collect();
     let midnight = |offset: u64| {
         china()

@@ -2,16 +2,10 @@
 
 use super::simulate::{Outside, local, new_msg_id};
 use chrono::{DateTime, NaiveDate, NaiveTime, TimeDelta, TimeZone, Utc};
-use intake_contract::{
-    Attachment, AttachmentKind, ChannelKind, Citizen, Submission, china,
-};
+use intake_contract::{Attachment, AttachmentKind, ChannelKind, Citizen, Submission, china};
 use intake_gateway::{
-    clock::Clock,
-    domain::calendar::WorkingCalendar,
-    gateway::StartError,
-    intake::Intake,
-    offices::Office,
-    secret, wording,
+    clock::Clock, domain::calendar::WorkingCalendar, gateway::StartError, intake::Intake,
+    offices::Office, secret, wording,
 };
 
 /// Something that happened before: working days ago, the time, and what.
@@ -164,12 +158,16 @@ pub async fn play(outside: &Outside, clock: &Clock) -> Result<(), StartError> {
     let (wang, chen, he) = (openid("Wang"), openid("Chen"), openid("He"));
 
     let first = new_msg_id();
-    let words = "我的失业金这个月没有到账，去窗口问，说系统里查不到我的申请，可是我三月份就交了材料。";
+    let words =
+        "我的失业金这个月没有到账，去窗口问，说系统里查不到我的申请，可是我三月份就交了材料。";
     let reply = outside.wechat_text(&wang, words, &first, now()).await?;
     println!("  微信 ─ 王女士:{words}\n       回复:{reply}");
 
     let again = outside.wechat_text(&wang, words, &first, now()).await?;
-    println!("  微信 ─ 平台重复投递同一条消息:回复{}", if again == reply { "完全相同，没有第二个编号" } else { "不同！" });
+    println!(
+        "  微信 ─ 平台重复投递同一条消息:回复{}",
+        if again == reply { "完全相同，没有第二个编号" } else { "不同！" }
+    );
 
     let reply = outside.wechat_photo(&wang, &new_msg_id(), now()).await?;
     println!("  微信 ─ 王女士补发一张照片\n       回复:{reply}");

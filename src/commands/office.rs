@@ -85,7 +85,9 @@ pub async fn run(command: Command, config: &Config) -> Result<ExitCode, StartErr
                     )
                 },
             )?;
-            println!("office {code} is there; add people with `intake account add --office {code}`");
+            println!(
+                "office {code} is there; add people with `intake account add --office {code}`"
+            );
         }
         Command::List => {
             let offices = store::office::load_all(&mut db).await.map_err(failed)?;

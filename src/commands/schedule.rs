@@ -32,12 +32,17 @@ pub async fn run(command: Command, config: &Config) -> Result<ExitCode, StartErr
             println!("PostgreSQL: {armed} timers armed, the latest {late:.0} s late");
             match index.counts().await {
                 Ok((due, leased)) => println!("Redis: {due} waiting, {leased} claimed"),
-                Err(error) => println!("Redis: {error}; timers fire from PostgreSQL, late by seconds"),
+                Err(error) => {
+                    println!("Redis: {error}; timers fire from PostgreSQL, late by seconds")
+                }
             }
             for timer in store::timer::next(&mut db, next).await.map_err(failed)? {
                 println!(
                     "{}  {:<9}  office {}  {}",
-                    timer.due_at.with_timezone(&intake_contract::china()).format("%Y-%m-%d %H:%M:%S"),
+                    timer
+                        .due_at
+                        .with_timezone(&intake_contract::china())
+                        .format("%Y-%m-%d %H:%M:%S"),
                     timer.kind.as_str(),
                     timer.office,
                     timer.ticket.display("no.")

@@ -133,7 +133,8 @@ pub async fn run(command: Command) -> Result<ExitCode, StartError> {
         Command::Hotline { at, caller, duration, started_at, recording_id } => {
             let outside = Outside::new(read(&at)?)?;
             let started = started_at.unwrap_or_else(|| local(now));
-            let id = recording_id.unwrap_or_else(|| format!("pbx1:{}", hex::encode(secret::random::<8>())));
+            let id = recording_id
+                .unwrap_or_else(|| format!("pbx1:{}", hex::encode(secret::random::<8>())));
             println!("{}", outside.voicemail(&id, &caller, &started, duration, now).await?);
         }
         Command::Counter { at, name, phone, problem, window_phone, urgent, idempotency_key } => {
@@ -155,7 +156,9 @@ pub async fn run(command: Command) -> Result<ExitCode, StartError> {
             if let Some(number) = expect
                 && !page.contains(&number)
             {
-                return Err(StartError::new(format!("{number} is not in the queue, which shows {rows} tickets")));
+                return Err(StartError::new(format!(
+                    "{number} is not in the queue, which shows {rows} tickets"
+                )));
             }
             println!("the queue shows {rows} tickets");
         }
@@ -201,7 +204,12 @@ impl Outside {
             .timeout(Duration::from_secs(10))
             .redirect(reqwest::redirect::Policy::none())
             .build()
-            .map_err(|error| StartError::caused("no HTTP client; is the package ca-certificates installed?", error))?;
+            .map_err(|error| {
+                StartError::caused(
+                    "no HTTP client; is the package ca-certificates installed?",
+                    error,
+                )
+            })?;
         let WechatAccess { token, encoding_aes_key, app_id, original_id, .. } = &access.wechat;
         let wechat = WechatSender::new(token, Some(encoding_aes_key), app_id, original_id);
         let hotline = HotlineSender::new(&access.hotline.key_id, &access.hotline.secret);
@@ -283,17 +291,16 @@ impl Outside {
         }
         let (status, answer) = self.send(request.body(body)).await?;
         if !(200..300).contains(&status) {
-            return Err(StartError::new(format!("the gateway answered {status}: {}", answer.trim())));
+            return Err(StartError::new(format!(
+                "the gateway answered {status}: {}",
+                answer.trim()
+            )));
         }
         Ok(format!("{status} {answer}"))
     }
 
     /// An entry by the API; returns the ticket.
-    pub async fn entry(
-        &self,
-        key: &str,
-        entry: &serde_json::Value,
-    ) -> Result<String, StartError> {
+    pub async fn entry(&self, key: &str, entry: &serde_json::Value) -> Result<String, StartError> {
         let request = self
             .client
             .post(format!("{}/api/v1/tickets", self.access.base))
@@ -302,7 +309,10 @@ impl Outside {
             .json(entry);
         let (status, answer) = self.send(request).await?;
         if status != 201 {
-            return Err(StartError::new(format!("the gateway answered {status}: {}", answer.trim())));
+            return Err(StartError::new(format!(
+                "the gateway answered {status}: {}",
+                answer.trim()
+            )));
         }
         Ok(answer)
     }
@@ -317,20 +327,18 @@ impl Outside {
             .ok_or_else(|| StartError::new("the access file names no duty officer"))?;
         let login = format!("{}/desk/login", self.access.base);
         let form = [("login", &officer.login), ("password", &officer.password)];
-        let encoded = form
-            .iter()
-            .map(|(key, value)| format!("{key}={value}"))
-            .collect::<Vec<_>>()
-            .join("&");
+        let encoded =
+            form.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join("&");
         let request = self
             .client
             .post(login)
             .header("content-type", "application/x-www-form-urlencoded")
             .header("origin", &self.access.base)
             .body(encoded);
-        let response = request.send().await.map_err(|error| {
-            StartError::caused("no answer from the desk", error.without_url())
-        })?;
+        let response = request
+            .send()
+            .await
+            .map_err(|error| StartError::caused("no answer from the desk", error.without_url()))?;
         let cookie = response
             .headers()
             .get("set-cookie")

@@ -60,7 +60,11 @@ pub fn fall_due(
             let deadline =
                 limit(terms.calendar, terms.policy.limits_run_from, to, terms.accepted_at, now);
             let happened = ticket.raise(None, deadline.at, deadline.provisional).ok()?;
-            Some(Effect { happened, arm: timers_of_level(terms.calendar, to, deadline.at), tell: "raised" })
+            Some(Effect {
+                happened,
+                arm: timers_of_level(terms.calendar, to, deadline.at),
+                tell: "raised",
+            })
         }
         TimerKind::Overdue => {
             let happened = ticket.fall_overdue(generation).ok()?;

@@ -98,7 +98,8 @@ mod tests {
 
     #[test]
     fn what_is_no_number_is_refused() {
-        for text in ["", "BCS", "BCS-2026", "BCS-2026-0", "XYZ-2026-1", "BCS-2026-1-1", "BCS-+26-1"] {
+        for text in ["", "BCS", "BCS-2026", "BCS-2026-0", "XYZ-2026-1", "BCS-2026-1-1", "BCS-+26-1"]
+        {
             assert_eq!(RegisterNumber::parse(text, "BCS"), Err(NotANumber), "{text}");
         }
         assert_eq!(RegisterNumber::from_i64(-1), Err(NotANumber));

@@ -299,11 +299,8 @@ impl Ticket {
         let State::Resolved { outcome, opinion } = &self.state else {
             return Err(self.no_result_to_judge());
         };
-        self.state = State::Evaluated {
-            outcome: outcome.clone(),
-            opinion: opinion.clone(),
-            evaluation,
-        };
+        self.state =
+            State::Evaluated { outcome: outcome.clone(), opinion: opinion.clone(), evaluation };
         Ok(Happened::Evaluated { evaluation })
     }
 

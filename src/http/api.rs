@@ -101,7 +101,10 @@ pub async fn create(
     let submission = entry.into_submission(&source, &key, None, body).map_err(|errors| {
         let errors = errors
             .into_iter()
-            .map(|error| FieldProblem { field: error.field.to_string(), message: error.message.to_string() })
+            .map(|error| FieldProblem {
+                field: error.field.to_string(),
+                message: error.message.to_string(),
+            })
             .collect();
         Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "The entry is not complete").fields(errors)
     })?;
@@ -113,10 +116,13 @@ pub async fn create(
         Ok(accepted) => match accepted.ticket() {
             Some(ticket) => {
                 let whole = load(&app, &caller, ticket).await?;
-                Ok((StatusCode::CREATED, Json(Item::from(&app, &caller, &whole.row)?)).into_response())
+                Ok((StatusCode::CREATED, Json(Item::from(&app, &caller, &whole.row)?))
+                    .into_response())
             }
-            None => Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "The entry cannot be stored")
-                .detail("it was kept for the staff to look at")),
+            None => {
+                Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "The entry cannot be stored")
+                    .detail("it was kept for the staff to look at"))
+            }
         },
         Err(AcceptError::Busy(busy)) => Err(Problem::busy(busy.retry_after_s)),
         Err(AcceptError::Invalid(error)) => {
@@ -146,7 +152,8 @@ pub async fn list(
     query: Result<Query<ListQuery>, axum::extract::rejection::QueryRejection>,
 ) -> Result<Response, Problem> {
     caller.may("tickets:read")?;
-    let wrong = |detail: &str| Problem::new(StatusCode::BAD_REQUEST, "The query is wrong").detail(detail);
+    let wrong =
+        |detail: &str| Problem::new(StatusCode::BAD_REQUEST, "The query is wrong").detail(detail);
     let Query(query) = query.map_err(|error| wrong(&error.body_text()))?;
     // An empty value means: not filtered.
     let given = |text: Option<String>| text.filter(|text| !text.is_empty());
@@ -202,7 +209,7 @@ pub async fn show(
     let whole = load(&app, &caller, ticket).await?;
     let messages: Vec<_> = whole
         .messages
-            .iter()
+        .iter()
         .map(|message| {
             serde_json::json!({
                 "occurred_at": local(message.occurred_at),

@@ -2,10 +2,7 @@
 //! channel answers. A refusal tells the sender its status and nothing else.
 
 use super::{Shared, serve::Peer};
-use crate::{
-    intake::AcceptError,
-    store, telemetry,
-};
+use crate::{intake::AcceptError, store, telemetry};
 use axum::{
     body::Body,
     extract::{Extension, Path, State},
@@ -37,12 +34,7 @@ pub async fn hotline(
     receive(&app, &format!("hotline/{source}"), peer, request).await
 }
 
-async fn receive(
-    app: &Shared,
-    key: &str,
-    peer: Peer,
-    request: HttpRequest<Body>,
-) -> Response {
+async fn receive(app: &Shared, key: &str, peer: Peer, request: HttpRequest<Body>) -> Response {
     let began = Instant::now();
     // An address that is not configured looks like any other refusal.
     let Some((office, channel)) = app.channels.get(key) else {
@@ -73,7 +65,11 @@ async fn receive(
             };
             match tokio::time::timeout(Duration::from_secs(3), kept).await {
                 Ok(Ok(())) => {
-                    tracing::warn!(channel = kind, reason = item.reason, "verified content was not understood; it is in the quarantine");
+                    tracing::warn!(
+                        channel = kind,
+                        reason = item.reason,
+                        "verified content was not understood; it is in the quarantine"
+                    );
                     ready(answer)
                 }
                 _ => busy(5),
@@ -87,8 +83,7 @@ async fn receive(
                     ready(respond(&outcome, app.clock.now()))
                 }
                 Err(AcceptError::Busy(Busy { retry_after_s })) => {
-                    let answer =
-                        respond(&Outcome::Busy(Busy { retry_after_s }), app.clock.now());
+                    let answer = respond(&Outcome::Busy(Busy { retry_after_s }), app.clock.now());
                     let mut response = ready(answer);
                     *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
                     response.headers_mut().insert(header::RETRY_AFTER, retry_after_s.into());
@@ -105,11 +100,7 @@ async fn receive(
 }
 
 /// Reads a body within its limits.
-pub(super) async fn read(
-    body: Body,
-    limit: usize,
-    within: Duration,
-) -> Result<Bytes, Refusal> {
+pub(super) async fn read(body: Body, limit: usize, within: Duration) -> Result<Bytes, Refusal> {
     match tokio::time::timeout(within, Limited::new(body, limit).collect()).await {
         Err(_) => Err(Refusal::new(408, "slow_body")),
         Ok(Ok(collected)) => Ok(collected.to_bytes()),
@@ -127,7 +118,12 @@ fn ready(answer: Answer) -> Response {
 fn refused(channel: &'static str, refusal: Refusal) -> Response {
     metrics::counter!(telemetry::REFUSALS, "channel" => channel, "reason" => refusal.reason)
         .increment(1);
-    tracing::info!(channel, reason = refusal.reason, status = refusal.status, "a request was refused");
+    tracing::info!(
+        channel,
+        reason = refusal.reason,
+        status = refusal.status,
+        "a request was refused"
+    );
     let status = StatusCode::from_u16(refusal.status).unwrap_or(StatusCode::BAD_REQUEST);
     (status, [(header::CONTENT_TYPE, "text/plain; charset=utf-8")], "refused\n").into_response()
 }

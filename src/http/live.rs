@@ -36,7 +36,12 @@ impl Live {
     }
 
     /// Asks the database until `shutdown`, for what other replicas did.
-    pub async fn ask(self, pool: PgPool, offices: std::sync::Arc<crate::offices::Offices>, shutdown: CancellationToken) {
+    pub async fn ask(
+        self,
+        pool: PgPool,
+        offices: std::sync::Arc<crate::offices::Offices>,
+        shutdown: CancellationToken,
+    ) {
         let turn = Wake::default();
         let mut known: HashMap<OfficeId, (i64, i64)> = HashMap::new();
         while !shutdown.is_cancelled() {

@@ -62,7 +62,9 @@ pub async fn ready(State(app): State<Shared>) -> Response {
                 None => Check::ok("postgres"),
                 Some(setting) => Check::failed(
                     "postgres",
-                    format!("{setting} is off: what is answered as received could be lost; switch it on"),
+                    format!(
+                        "{setting} is off: what is answered as received could be lost; switch it on"
+                    ),
                 ),
             });
             checks.push(if late <= LATE_S {
@@ -79,21 +81,29 @@ pub async fn ready(State(app): State<Shared>) -> Response {
             checks.push(if skew <= SKEW_MS {
                 Check::ok("clock")
             } else {
-                Check::degraded("clock", format!("differs from PostgreSQL's by {skew} ms; check NTP"))
+                Check::degraded(
+                    "clock",
+                    format!("differs from PostgreSQL's by {skew} ms; check NTP"),
+                )
             });
         }
-        _ => checks.push(Check::failed("postgres", "no answer; submissions get 503 until it is back")),
+        _ => checks
+            .push(Check::failed("postgres", "no answer; submissions get 503 until it is back")),
     }
     checks.push(match app.schedule.index().memory_policy().await {
         Ok(policy) if policy == "noeviction" => Check::ok("redis"),
         Ok(policy) => Check::degraded(
             "redis",
-            format!("maxmemory-policy is {policy}: timers may be dropped and fire late; set noeviction"),
+            format!(
+                "maxmemory-policy is {policy}: timers may be dropped and fire late; set noeviction"
+            ),
         ),
         // Managed services forbid CONFIG: what matters then is whether it answers at all.
         Err(_) => match app.schedule.index().time_ms().await {
             Ok(_) => Check::ok("redis"),
-            Err(_) => Check::degraded("redis", "no answer; timers fire from PostgreSQL, late by seconds"),
+            Err(_) => {
+                Check::degraded("redis", "no answer; timers fire from PostgreSQL, late by seconds")
+            }
         },
     });
     let today = wording::day_of(now);
@@ -107,7 +117,13 @@ pub async fn ready(State(app): State<Shared>) -> Response {
     });
     let failed = checks.iter().any(|check| check.state == "failed");
     let all_ok = checks.iter().all(|check| check.state == "ok");
-    let state = if failed { "failed" } else if all_ok { "ok" } else { "degraded" };
+    let state = if failed {
+        "failed"
+    } else if all_ok {
+        "ok"
+    } else {
+        "degraded"
+    };
     let status = if failed { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
     (status, Json(serde_json::json!({ "state": state, "checks": checks }))).into_response()
 }

@@ -204,7 +204,8 @@ impl<'a> Builder<'a> {
                 needed.entry((arrival.office, arrival.year)).or_insert((last, 0)).1 += 1;
             }
         }
-        self.next = needed.into_iter().map(|(key, (last, count))| (key, last - count + 1)).collect();
+        self.next =
+            needed.into_iter().map(|(key, (last, count))| (key, last - count + 1)).collect();
     }
 
     fn add(
@@ -324,7 +325,13 @@ impl<'a> Builder<'a> {
         for (kind, due_at) in timers {
             let Some(due_at) = due_at else { continue };
             push_timer(&mut self.writes.timers, office.id, ticket, kind, due_at);
-            self.committed.timers.push(TimerKey { office: office.id, ticket, kind, generation: 1, due_at });
+            self.committed.timers.push(TimerKey {
+                office: office.id,
+                ticket,
+                kind,
+                generation: 1,
+                due_at,
+            });
         }
         self.effect(waiting, "registered", ticket, urgent, *received_at);
         Ok(made)
@@ -333,10 +340,8 @@ impl<'a> Builder<'a> {
     /// One more message on the citizen's open ticket.
     fn append(&mut self, waiting: &Waiting, ticket: RegisterNumber) -> Result<Made, StoreError> {
         let Waiting { office, submission, received_at, digest, .. } = waiting;
-        let received = Happened::MessageReceived {
-            channel: submission.channel,
-            digest: hex::encode(digest),
-        };
+        let received =
+            Happened::MessageReceived { channel: submission.channel, digest: hex::encode(digest) };
         self.happen(waiting, ticket, Actor::Citizen, &received, Some(submission))?;
         let head = self.head(office.id, ticket)?;
         let first_growth = !std::mem::replace(&mut head.grew, true) && head.row.is_none();
@@ -409,8 +414,7 @@ impl<'a> Builder<'a> {
         from: DateTime<Utc>,
     ) {
         let Waiting { office, submission, received_at, .. } = waiting;
-        let not_before =
-            if urgent { *received_at } else { office.calendar.next_open(from).value };
+        let not_before = if urgent { *received_at } else { office.calendar.next_open(from).value };
         let effects = &mut self.writes.effects;
         effects.office.push(office.id.0);
         effects.kind.push(kind.to_owned());
@@ -431,7 +435,7 @@ impl<'a> Builder<'a> {
                     self.writes.tickets.chain[row] = head.chain.0.to_vec();
                 }
                 None => {
-                self.writes.grown.office.push(office.0);
+                    self.writes.grown.office.push(office.0);
                     self.writes.grown.ticket.push(ticket.as_i64());
                     self.writes.grown.events.push(head.events);
                     self.writes.grown.chain.push(head.chain.0.to_vec());

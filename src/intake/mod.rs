@@ -160,7 +160,7 @@ impl Intake {
         match tokio::time::timeout(self.settings.answer_within, answered).await {
             Ok(Ok(Ok(accepted))) => {
                 let outcome = match &accepted {
-                Accepted::Quarantined => "quarantined",
+                    Accepted::Quarantined => "quarantined",
                     Accepted::Ticket { repeated: true, .. } => "repeated",
                     Accepted::Ticket { made, .. } if made.appended => "appended",
                     Accepted::Ticket { .. } => "registered",

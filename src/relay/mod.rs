@@ -189,7 +189,12 @@ impl Relay {
             End::Sent => Ended::Sent,
             End::Retry(at, reason) => Ended::Retry(*at, reason),
             End::Dead(reason) => {
-                tracing::error!(notice.id = attempt.id.0, target = attempt.target, reason, "a notice is dead; staff can send it again from the desk");
+                tracing::error!(
+                    notice.id = attempt.id.0,
+                    target = attempt.target,
+                    reason,
+                    "a notice is dead; staff can send it again from the desk"
+                );
                 Ended::Dead(reason)
             }
         };
@@ -265,8 +270,10 @@ impl Relay {
         if attempt.attempts >= self.settings.attempts {
             return End::Dead(reason);
         }
-        let doubled = 2_u32.saturating_pow(attempt.attempts.saturating_sub(1).unsigned_abs().min(16));
-        let wait = self.settings.first_retry.saturating_mul(doubled).min(self.settings.longest_retry);
+        let doubled =
+            2_u32.saturating_pow(attempt.attempts.saturating_sub(1).unsigned_abs().min(16));
+        let wait =
+            self.settings.first_retry.saturating_mul(doubled).min(self.settings.longest_retry);
         #[expect(clippy::disallowed_methods, reason = "jitter; nothing depends on its value")]
         let jitter = wait.mul_f64(rand::rng().random_range(0.0..0.25));
         let wait = (wait + jitter).max(after.unwrap_or_default());
@@ -321,9 +328,8 @@ impl Audience {
 
 fn audiences(effect: &Effect) -> Vec<Audience> {
     let accountable = effect.data.get("accountable").and_then(serde_json::Value::as_i64);
-    let handler = accountable
-        .and_then(|id| i32::try_from(id).ok())
-        .map_or(Audience::Duty, Audience::Person);
+    let handler =
+        accountable.and_then(|id| i32::try_from(id).ok()).map_or(Audience::Duty, Audience::Person);
     let of_level = match effect.level {
         5 => Audience::PartyGroup,
         3 => Audience::Leadership,

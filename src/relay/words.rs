@@ -1,8 +1,6 @@
 //! What notices say. No citizen's name, telephone or words: these stay on the desk.
 
-use crate::{
-    domain::register::RegisterNumber, offices::Office, store::notice::Effect, wording,
-};
+use crate::{domain::register::RegisterNumber, offices::Office, store::notice::Effect, wording};
 use chrono::{DateTime, Utc};
 use intake_contract::ChannelKind;
 use std::collections::BTreeMap;

@@ -47,10 +47,9 @@ pub async fn fire(
         by_ticket.entry((one.key.office, one.key.ticket)).or_default().push(one);
     }
     for ((office_id, number), fired) in by_ticket {
-        let office = offices.get(office_id).ok_or(StoreError::BadRow {
-            table: "timer",
-            column: "office_id",
-        })?;
+        let office = offices
+            .get(office_id)
+            .ok_or(StoreError::BadRow { table: "timer", column: "office_id" })?;
         let mut fired = fired.into_iter();
         let Some(first) = fired.next() else { continue };
         let Fired { accepted_at, mut ticket, mut events, mut chain, .. } = first;

@@ -293,8 +293,7 @@ impl Runner {
         keys: &[TimerKey],
         done: &fire::Done,
     ) -> Result<Vec<TimerKey>, StepError> {
-        let fired: std::collections::HashSet<_> =
-            done.fired.iter().map(TimerKey::member).collect();
+        let fired: std::collections::HashSet<_> = done.fired.iter().map(TimerKey::member).collect();
         let rest: Vec<TimerKey> =
             keys.iter().filter(|key| !fired.contains(&key.member())).copied().collect();
         let mut db = self.pool.acquire().await?;
@@ -379,7 +378,11 @@ impl Runner {
         self.index.finish(epoch).await?;
         self.epoch.store(epoch, Ordering::Relaxed);
         metrics::counter!(telemetry::SCHEDULE_REBUILDS).increment(1);
-        tracing::info!(schedule.epoch = epoch, schedule.timers = entered, "the schedule in Redis was rebuilt from PostgreSQL");
+        tracing::info!(
+            schedule.epoch = epoch,
+            schedule.timers = entered,
+            "the schedule in Redis was rebuilt from PostgreSQL"
+        );
         self.wake.wake();
         Ok(entered)
     }

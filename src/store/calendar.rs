@@ -54,12 +54,10 @@ pub async fn build(
         let kind = OverrideKind::parse(&row.kind).ok_or(bad("calendar_override", "kind"))?;
         builder = builder.decide(row.day, Override { kind, reason: row.reason });
     }
-    let weeks = sqlx::query!(
-        "SELECT from_day, week FROM calendar_sessions WHERE office_id = $1",
-        office.0
-    )
-    .fetch_all(db)
-    .await?;
+    let weeks =
+        sqlx::query!("SELECT from_day, week FROM calendar_sessions WHERE office_id = $1", office.0)
+            .fetch_all(db)
+            .await?;
     for row in weeks {
         let week =
             serde_json::from_value(row.week).map_err(|_| bad("calendar_sessions", "week"))?;

@@ -83,12 +83,14 @@ pub struct Filter {
     pub unclaimed: bool,
     /// Only what is due before this.
     pub due_before: Option<DateTime<Utc>>,
+    /// Only what is due from this on.
+    pub due_from: Option<DateTime<Utc>>,
+    /// Only what is due before this, or nobody has taken up.
+    pub to_do_before: Option<DateTime<Utc>>,
     /// Only what was resolved and waits for an evaluation.
     pub resolved: bool,
-    /// Words in the problem, name or telephone.
+    /// Words in a message, the name or the telephone; or the end of a number.
     pub words: Option<String>,
-    /// Closed ones instead of open ones.
-    pub closed: bool,
 }
 
 /// One page of the open queue.
@@ -123,7 +125,9 @@ pub async fn page(
              AND (NOT $8 OR accountable IS NULL)
              AND ($9::timestamptz IS NULL OR due_at < $9)
              AND (NOT $10 OR state = 'resolved')
-             AND ($11::text IS NULL OR problem LIKE $11 OR citizen_name LIKE $11 OR citizen_phone LIKE $11
+             AND ($13::timestamptz IS NULL OR due_at >= $13)
+             AND ($14::timestamptz IS NULL OR due_at < $14 OR accountable IS NULL)
+             AND ($11::text IS NULL OR (ticket % 1000000000)::text LIKE $11 OR problem LIKE $11 OR citizen_name LIKE $11 OR citizen_phone LIKE $11
                   OR EXISTS (SELECT FROM message m WHERE m.office_id = ticket.office_id
                              AND m.ticket = ticket.ticket AND m.text LIKE $11))
            ORDER BY urgency, due_at, ticket LIMIT $12"#,
@@ -138,7 +142,9 @@ pub async fn page(
         filter.due_before,
         filter.resolved,
         like,
-        limit
+        limit,
+        filter.due_from,
+        filter.to_do_before
     )
     .fetch_all(db)
     .await?;

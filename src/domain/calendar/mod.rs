@@ -21,7 +21,7 @@ pub use week::{Override, OverrideKind, Session, Week, WeekError};
 use chrono::{DateTime, Datelike, Days, NaiveDate, Utc, Weekday};
 use intake_contract::china;
 use std::{
-collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet},
     fmt,
     sync::Arc,
 };

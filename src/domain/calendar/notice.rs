@@ -75,7 +75,7 @@ impl Notice {
             for spanned in off.chain(work) {
                 let (dates, working) = spanned?;
                 for date in dates {
-                if days.insert(date, (working, Arc::clone(&name))).is_some() {
+                    if days.insert(date, (working, Arc::clone(&name))).is_some() {
                         return wrong(format!("{date} is listed twice"));
                     }
                 }
@@ -91,7 +91,8 @@ impl Notice {
                 return wrong(format!("{date} is to be worked and is no Saturday or Sunday"));
             }
         }
-        let off = days.iter().filter(|(date, (working, _))| !working && !is_weekend(**date)).count();
+        let off =
+            days.iter().filter(|(date, (working, _))| !working && !is_weekend(**date)).count();
         let made_up = days.values().filter(|(working, _)| *working).count();
         let balance = off as i64 - made_up as i64;
         if !WEEKDAYS_OFF.contains(&balance) {
@@ -158,9 +159,14 @@ fn is_weekend(date: NaiveDate) -> bool {
 }
 
 fn span(text: &str) -> Result<Vec<NaiveDate>, NoticeError> {
-    let wrong = || NoticeError(format!("{text}: a day is written as 2026-01-01, a span as 2026-01-01..2026-01-03"));
+    let wrong = || {
+        NoticeError(format!(
+            "{text}: a day is written as 2026-01-01, a span as 2026-01-01..2026-01-03"
+        ))
+    };
     let (from, to) = text.split_once("..").unwrap_or((text, text));
-    let (Ok(from), Ok(to)) = (from.trim().parse::<NaiveDate>(), to.trim().parse::<NaiveDate>()) else {
+    let (Ok(from), Ok(to)) = (from.trim().parse::<NaiveDate>(), to.trim().parse::<NaiveDate>())
+    else {
         return Err(wrong());
     };
     let days = to.signed_duration_since(from).num_days();
@@ -205,7 +211,10 @@ mod tests {
             (GOOD.replace("\"2026-01-04\"", "\"2026-01-02\""), "2026-01-02"),
             (GOOD.replace("2026-01-01..2026-01-03", "2027-01-01..2027-01-03"), "2027-01-01"),
             (GOOD.replace("..2026-02-23", "..2026-12-23"), "2026-12-23"),
-            ("year = 2027\nnotice = [{ title = 'x', url = 'y' }]\nholiday = []".to_owned(), "plausible"),
+            (
+                "year = 2027\nnotice = [{ title = 'x', url = 'y' }]\nholiday = []".to_owned(),
+                "plausible",
+            ),
         ] {
             let error = Notice::parse(&broken).unwrap_err().to_string();
             assert!(error.contains(says), "{error}");

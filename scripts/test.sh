@@ -1,0 +1,20 @@
+#!/usr/bin/env bash
+# Every test, with a private PostgreSQL and Redis; arguments go to the test runner.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. scripts/servers.sh
+servers_install
+# The desk is tested in a real browser.
+missing=()
+command -v chromium >/dev/null || missing+=(chromium)
+command -v chromedriver >/dev/null || missing+=(chromium-driver)
+[ ${#missing[@]} -eq 0 ] || apt_install "${missing[@]}"
+folder=$PWD/target/test-servers
+trap 'servers_stop "$folder"' EXIT
+servers_start "$folder"
+export SQLX_OFFLINE=true
+if command -v cargo-nextest >/dev/null; then
+  cargo nextest run --workspace --locked "$@"
+else
+  cargo test --workspace --locked "$@"
+fi

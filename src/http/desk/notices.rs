@@ -1,0 +1,99 @@
+//! What the staff were told: sent, on the way, and what did not arrive.
+
+use super::{
+    Failure, Frame, html,
+    session::{Csrf, LoggedIn},
+};
+use crate::{
+    domain::id::NoticeId,
+    http::Shared,
+    relay,
+    store::{self, notice::NoticeRow},
+    wording,
+};
+use askama::Template;
+use axum::{
+    Form,
+    extract::{Path, State},
+    response::{IntoResponse, Redirect, Response},
+};
+use chrono::{DateTime, Utc};
+
+struct Line {
+    id: i64,
+    title: String,
+    lines: Vec<String>,
+    ticket: Option<String>,
+    urgent: bool,
+    /// `sent`, `pending`, `dead`.
+    state: &'static str,
+    state_label: String,
+    way: String,
+    to: String,
+    at: String,
+    at_exact: String,
+    error: Option<String>,
+}
+
+impl Line {
+    fn new(row: NoticeRow, prefix: &str, now: DateTime<Utc>) -> Self {
+        let (state, state_label) = match row.state.as_str() {
+            "sent" => ("sent", "已送达".to_owned()),
+            "dead" => ("dead", format!("没有送达(试了 {} 次)", row.attempts)),
+            _ if row.attempts > 0 => ("pending", format!("正在重试(第 {} 次)", row.attempts)),
+            _ => ("pending", "等待发送".to_owned()),
+        };
+        let at = row.sent_at.unwrap_or(row.created_at);
+        Self {
+            id: row.id.0,
+            title: row.title,
+            lines: row.lines,
+            ticket: row.ticket.map(|ticket| ticket.display(prefix)),
+            urgent: row.urgent,
+            state,
+            state_label,
+            way: if row.target == relay::DESK { "本页".to_owned() } else { row.target },
+            to: row.recipients.join("、"),
+            at: wording::moment(at, now),
+            at_exact: wording::exact(at),
+            error: row.last_error.filter(|_| state != "sent"),
+        }
+    }
+}
+
+#[derive(Template)]
+#[template(path = "desk/notices.html")]
+struct NoticesPage {
+    frame: Frame,
+    title: String,
+    section: &'static str,
+    notices: Vec<Line>,
+}
+
+pub(super) async fn page(
+    State(app): State<Shared>,
+    LoggedIn(session): LoggedIn,
+) -> Result<Response, Failure> {
+    const NEWEST: i64 = 100;
+    let frame = Frame::new(&app, session).await?;
+    let now = app.clock.now();
+    let mut db = app.pool.acquire().await?;
+    let rows = store::notice::list(&mut db, frame.session.office, NEWEST).await?;
+    drop(db);
+    let notices = rows.into_iter().map(|row| Line::new(row, &frame.office.prefix, now)).collect();
+    Ok(html(&NoticesPage { title: "通知".to_owned(), section: "notices", notices, frame }))
+}
+
+pub(super) async fn resend(
+    State(app): State<Shared>,
+    LoggedIn(session): LoggedIn,
+    Path(id): Path<i64>,
+    Form(form): Form<Csrf>,
+) -> Result<Response, Failure> {
+    session.check_form(&form.csrf)?;
+    let mut db = app.pool.acquire().await?;
+    // Not dead any more: somebody else was faster, which is as good.
+    store::notice::revive(&mut db, session.office, NoticeId(id), app.clock.now()).await?;
+    app.relay.wake();
+    Ok(Redirect::to("/desk/notices").into_response())
+}

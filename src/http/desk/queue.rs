@@ -1,0 +1,423 @@
+//! The queue: what to work on next.
+
+use super::{Failure, Frame, html, session::LoggedIn};
+use crate::{
+    domain::level::Level,
+    http::Shared,
+    store::{
+        self,
+        access::Session,
+        queue::{Counts, Cursor, Filter, QueueRow},
+    },
+    wording,
+};
+use askama::Template;
+use axum::{
+    extract::{Query, State},
+    response::{
+        IntoResponse, Response,
+        sse::{Event, KeepAlive, Sse},
+    },
+};
+use chrono::{DateTime, NaiveTime, TimeDelta, TimeZone, Utc};
+use futures::stream;
+use intake_contract::{ChannelKind, china};
+use serde::Deserialize;
+use std::{convert::Infallible, time::Duration};
+
+const PAGE: i64 = 50;
+
+/// The saved views.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum View {
+    #[default]
+    Today,
+    Unclaimed,
+    CallBack,
+    Mine,
+    Soon,
+    Overdue,
+    Resolved,
+    All,
+}
+
+impl View {
+    const ALL: [Self; 8] = [
+        Self::Today,
+        Self::Unclaimed,
+        Self::CallBack,
+        Self::Mine,
+        Self::Soon,
+        Self::Overdue,
+        Self::Resolved,
+        Self::All,
+    ];
+
+    fn key(self) -> &'static str {
+        match self {
+            Self::Today => "today",
+            Self::Unclaimed => "unclaimed",
+            Self::CallBack => "call_back",
+            Self::Mine => "mine",
+            Self::Soon => "soon",
+            Self::Overdue => "overdue",
+            Self::Resolved => "resolved",
+            Self::All => "all",
+        }
+    }
+
+    fn label(self) -> &'static str {
+        match self {
+            Self::Today => "今日待办",
+            Self::Unclaimed => "待认领",
+            Self::CallBack => "待回拨",
+            Self::Mine => "我负责的",
+            Self::Soon => "即将到期",
+            Self::Overdue => "已逾期",
+            Self::Resolved => "待评价",
+            Self::All => "全部",
+        }
+    }
+
+    fn count(self, counts: &Counts) -> i64 {
+        match self {
+            Self::Today => counts.today,
+            Self::Unclaimed => counts.unclaimed,
+            Self::CallBack => counts.call_back,
+            Self::Mine => counts.mine,
+            Self::Soon => counts.soon,
+            Self::Overdue => counts.overdue,
+            Self::Resolved => counts.resolved,
+            Self::All => counts.all,
+        }
+    }
+}
+
+/// The moments that views are cut by.
+#[derive(Clone, Copy)]
+struct Cuts {
+    now: DateTime<Utc>,
+    end_of_today: DateTime<Utc>,
+    soon: DateTime<Utc>,
+}
+
+impl Cuts {
+    fn at(now: DateTime<Utc>) -> Self {
+        let tomorrow = wording::day_of(now) + TimeDelta::days(1);
+        let midnight = china().from_local_datetime(&tomorrow.and_time(NaiveTime::MIN)).single();
+        let end_of_today = midnight.map_or(now, |at| at.to_utc());
+        Self { now, end_of_today, soon: now + TimeDelta::hours(24) }
+    }
+}
+
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct QueueQuery {
+    #[serde(default)]
+    view: String,
+    #[serde(default)]
+    channel: String,
+    #[serde(default)]
+    level: String,
+    #[serde(default)]
+    q: String,
+    #[serde(default)]
+    after: String,
+}
+
+impl QueueQuery {
+    /// Unknown values filter nothing: an old bookmark still shows the queue.
+    fn view(&self) -> View {
+        View::ALL.into_iter().find(|view| view.key() == self.view).unwrap_or_default()
+    }
+
+    fn filter(&self, view: View, session: &Session, cuts: Cuts) -> Filter {
+        let mut filter = Filter {
+            channel: ChannelKind::parse(&self.channel),
+            level: self.level.parse().ok().and_then(Level::from_number),
+            words: Some(self.q.trim().to_owned()).filter(|q| !q.is_empty()),
+            ..Filter::default()
+        };
+        match view {
+            View::Today => filter.to_do_before = Some(cuts.end_of_today),
+            View::Unclaimed => filter.unclaimed = true,
+            View::CallBack => filter.channel = Some(ChannelKind::Hotline),
+            View::Mine => filter.accountable = Some(session.staff),
+            View::Soon => {
+                filter.due_from = Some(cuts.now);
+                filter.due_before = Some(cuts.soon);
+            }
+            View::Overdue => filter.due_before = Some(cuts.now),
+            View::Resolved => filter.resolved = true,
+            View::All => {}
+        }
+        filter
+    }
+
+    fn is_filtered(&self) -> bool {
+        !(self.channel.is_empty() && self.level.is_empty() && self.q.trim().is_empty())
+    }
+
+    /// The address of this list from a place on.
+    fn address(&self, view: View, after: Option<Cursor>) -> String {
+        let mut address = format!("/desk?view={}", view.key());
+        for (key, value) in [("channel", &self.channel), ("level", &self.level), ("q", &self.q)] {
+            if !value.trim().is_empty() {
+                address.push_str(&format!("&{key}={}", percent(value.trim())));
+            }
+        }
+        if let Some(after) = after {
+            address.push_str(&format!("&after={}", after.encode()));
+        }
+        address
+    }
+}
+
+fn percent(text: &str) -> String {
+    text.bytes()
+        .map(|byte| {
+            if byte.is_ascii_alphanumeric() {
+                char::from(byte).to_string()
+            } else {
+                format!("%{byte:02X}")
+            }
+        })
+        .collect()
+}
+
+struct ViewLink {
+    label: &'static str,
+    href: String,
+    count: i64,
+    current: bool,
+    alarming: bool,
+}
+
+struct Choice {
+    value: String,
+    label: String,
+    chosen: bool,
+}
+
+/// A ticket in one line.
+struct Row {
+    number: String,
+    /// `late`, `close`, `today`, `later`: colours the bar; the words say the same.
+    urgency: &'static str,
+    due: String,
+    due_exact: String,
+    provisional: bool,
+    urgent: bool,
+    channel: &'static str,
+    channel_key: &'static str,
+    problem: String,
+    person: String,
+    accountable: Option<String>,
+    level: i16,
+    state: &'static str,
+    came: String,
+    came_exact: String,
+}
+
+pub(super) fn state_label(state: &str) -> &'static str {
+    match state {
+        "registered" => "待认领",
+        "accepted" => "已认领",
+        "in_progress" => "办理中",
+        "awaiting_citizen" => "等群众补充",
+        "resolved" => "待评价",
+        "evaluated" => "已评价",
+        _ => "已销号",
+    }
+}
+
+impl Row {
+    fn new(row: &QueueRow, prefix: &str, now: DateTime<Utc>) -> Self {
+        let left = row.due_at - now;
+        let urgency = if left <= TimeDelta::zero() {
+            "late"
+        } else if left < TimeDelta::hours(4) {
+            "close"
+        } else if wording::day_of(row.due_at) == wording::day_of(now) {
+            "today"
+        } else {
+            "later"
+        };
+        let name = row.citizen_name.as_deref().map(wording::masked_name);
+        let phone = row.citizen_phone.as_deref().map(wording::masked_phone);
+        let person = match (name, phone) {
+            (Some(name), Some(phone)) => format!("{name} {phone}"),
+            (Some(one), None) | (None, Some(one)) => one,
+            (None, None) if row.channel == ChannelKind::Wechat => "微信用户".to_owned(),
+            (None, None) => "未留姓名".to_owned(),
+        };
+        Self {
+            number: row.ticket.display(prefix),
+            urgency,
+            due: wording::until(row.due_at, now),
+            due_exact: wording::exact(row.due_at),
+            provisional: row.provisional,
+            urgent: row.urgent,
+            channel: row.channel.label(),
+            channel_key: row.channel.as_str(),
+            problem: row.problem.clone(),
+            person,
+            accountable: row.accountable.clone(),
+            level: row.level.number(),
+            state: state_label(&row.state),
+            came: wording::moment(row.registered_at, now),
+            came_exact: wording::exact(row.registered_at),
+        }
+    }
+}
+
+#[derive(Template)]
+#[template(path = "desk/queue.html")]
+struct QueuePage {
+    frame: Frame,
+    title: String,
+    section: &'static str,
+    views: Vec<ViewLink>,
+    view: &'static str,
+    channels: Vec<Choice>,
+    levels: Vec<Choice>,
+    q: String,
+    filtered: bool,
+    rows: Vec<Row>,
+    next: Option<String>,
+    first_page: bool,
+    clear: String,
+    empty: String,
+}
+
+pub(super) async fn page(
+    State(app): State<Shared>,
+    LoggedIn(session): LoggedIn,
+    Query(query): Query<QueueQuery>,
+) -> Result<Response, Failure> {
+    let now = app.clock.now();
+    let cuts = Cuts::at(now);
+    let view = query.view();
+    let frame = Frame::new(&app, session).await?;
+    let session = &frame.session;
+    let filter = query.filter(view, session, cuts);
+    let after = Cursor::decode(&query.after);
+    let mut db = app.pool.acquire().await?;
+    let mut found = store::queue::page(&mut db, session.office, &filter, after, PAGE + 1).await?;
+    let counts = store::queue::counts(
+        &mut db,
+        session.office,
+        session.staff,
+        cuts.now,
+        cuts.end_of_today,
+        cuts.soon,
+    )
+    .await?;
+    drop(db);
+    let more = found.len() as i64 > PAGE;
+    found.truncate(PAGE as usize);
+    let last = found.last().filter(|_| more).map(QueueRow::cursor);
+    let next = last.map(|cursor| query.address(view, Some(cursor)));
+    let rows = found.iter().map(|row| Row::new(row, &frame.office.prefix, now)).collect();
+    let views = View::ALL
+        .into_iter()
+        .map(|one| ViewLink {
+            label: one.label(),
+            href: format!("/desk?view={}", one.key()),
+            count: one.count(&counts),
+            current: one == view,
+            alarming: one == View::Overdue && counts.overdue > 0,
+        })
+        .collect();
+    let any = |label: &str| Choice { value: String::new(), label: label.to_owned(), chosen: false };
+    let channels = std::iter::once(any("全部渠道"))
+        .chain(ChannelKind::ALL.into_iter().map(|kind| Choice {
+            value: kind.as_str().to_owned(),
+            label: kind.label().to_owned(),
+            chosen: kind.as_str() == query.channel,
+        }))
+        .collect();
+    let levels = std::iter::once(any("全部级别"))
+        .chain(Level::ALL.into_iter().map(|level| Choice {
+            value: level.number().to_string(),
+            label: format!("{} 级 {}", level.number(), level.label()),
+            chosen: level.number().to_string() == query.level,
+        }))
+        .collect();
+    Ok(html(&QueuePage {
+        title: view.label().to_owned(),
+        section: "queue",
+        views,
+        view: view.key(),
+        channels,
+        levels,
+        filtered: query.is_filtered(),
+        first_page: after.is_none(),
+        clear: format!("/desk?view={}", view.key()),
+        empty: nothing(view, &query, &frame, now),
+        q: query.q.trim().to_owned(),
+        rows,
+        next,
+        frame,
+    }))
+}
+
+/// The empty state: kind, and useful.
+fn nothing(view: View, query: &QueueQuery, frame: &Frame, now: DateTime<Utc>) -> String {
+    if query.is_filtered() {
+        return "没有符合条件的反映。换个条件，或清除筛选再看。".to_owned();
+    }
+    let opens = if frame.office.calendar.is_open(now) {
+        "有新的反映会自动出现在这里。".to_owned()
+    } else {
+        let next = frame.office.calendar.next_open(now).value;
+        format!("下一个办公时段{}开始。", wording::moment(next, now))
+    };
+    match view {
+        View::Today => format!("现在没有待办。{opens}"),
+        View::Overdue => "没有逾期的反映，很好。".to_owned(),
+        View::Mine => format!("您名下没有在办的反映。{opens}"),
+        _ => format!("这里没有反映。{opens}"),
+    }
+}
+
+/// Says that something changed; what it is, the page asks for itself.
+pub(super) async fn live(State(app): State<Shared>, LoggedIn(session): LoggedIn) -> Response {
+    // Then the browser comes again, and whoever has been locked out meanwhile does not get in.
+    const FOR_AT_MOST: Duration = Duration::from_secs(600);
+    struct Watching {
+        changes: tokio::sync::broadcast::Receiver<crate::domain::id::OfficeId>,
+        office: crate::domain::id::OfficeId,
+        ends: tokio::time::Instant,
+        closing: tokio_util::sync::CancellationToken,
+        greeted: bool,
+    }
+    let watching = Watching {
+        changes: app.live.watch(),
+        office: session.office,
+        ends: tokio::time::Instant::now() + FOR_AT_MOST,
+        closing: app.closing.clone(),
+        greeted: false,
+    };
+    let events = stream::unfold(watching, async |mut watching| {
+        if !std::mem::replace(&mut watching.greeted, true) {
+            // Whatever came between the page and this connection.
+            return Some((
+                Ok::<_, Infallible>(Event::default().event("changed").data("")),
+                watching,
+            ));
+        }
+        loop {
+            tokio::select! {
+                () = watching.closing.cancelled() => return None,
+                () = tokio::time::sleep_until(watching.ends) => return None,
+                change = watching.changes.recv() => match change {
+                    Ok(office) if office != watching.office => {}
+                    Err(tokio::sync::broadcast::error::RecvError::Closed) => return None,
+                    // Also when some were missed.
+                    _ => return Some((Ok(Event::default().event("changed").data("")), watching)),
+                },
+            }
+        }
+    });
+    Sse::new(events).keep_alive(KeepAlive::new().interval(Duration::from_secs(15))).into_response()
+}

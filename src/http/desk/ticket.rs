@@ -1,0 +1,194 @@
+//! One ticket, as a story from top to bottom.
+
+use super::{
+    Failure, Frame, html, must_receive,
+    queue::state_label,
+    session::{Csrf, LoggedIn},
+    story::{self, Chapter},
+};
+use crate::{
+    desk::{self, DeskError},
+    domain::{calendar::WhyDay, register::RegisterNumber, ticket::NotAllowed},
+    http::Shared,
+    offices::Office,
+    store::{self, queue::QueueRow},
+    wording,
+};
+use askama::Template;
+use axum::{
+    Form,
+    extract::{Path, Query, State},
+    http::StatusCode,
+    response::{IntoResponse, Redirect, Response},
+};
+use chrono::{DateTime, Datelike, Utc};
+use serde::Deserialize;
+
+/// A day of the strip that shows why a limit falls where it does.
+struct StripDay {
+    date: String,
+    weekday: &'static str,
+    /// `第 1 天`, or why the day does not count.
+    says: String,
+    counted: bool,
+    provisional: bool,
+    last: bool,
+}
+
+/// The promise, and why that date.
+struct Promise {
+    received_day: String,
+    follow_up: Option<String>,
+    due: String,
+    due_exact: String,
+    until: String,
+    provisional: Option<String>,
+    level: i16,
+    level_label: &'static str,
+    strip: Vec<StripDay>,
+}
+
+#[derive(Template)]
+#[template(path = "desk/ticket.html")]
+struct TicketPage {
+    frame: Frame,
+    title: String,
+    section: &'static str,
+    number: String,
+    done: Option<&'static str>,
+    channel: &'static str,
+    channel_key: &'static str,
+    state: &'static str,
+    urgent: bool,
+    late: bool,
+    name: Option<String>,
+    phone: Option<String>,
+    accountable: Option<String>,
+    came: String,
+    came_exact: String,
+    promise: Promise,
+    story: Vec<Chapter>,
+    can_claim: bool,
+}
+
+#[derive(Deserialize)]
+pub(super) struct TicketQuery {
+    #[serde(default)]
+    done: String,
+}
+
+pub(super) async fn page(
+    State(app): State<Shared>,
+    LoggedIn(session): LoggedIn,
+    Path(number): Path<String>,
+    Query(query): Query<TicketQuery>,
+) -> Result<Response, Failure> {
+    let frame = Frame::new(&app, session).await?;
+    let ticket =
+        RegisterNumber::parse(&number, &frame.office.prefix).map_err(|_| Failure::gone())?;
+    let mut db = app.pool.acquire().await?;
+    let whole = store::ticket::whole(&mut db, frame.session.office, ticket)
+        .await?
+        .ok_or_else(Failure::gone)?;
+    drop(db);
+    let now = app.clock.now();
+    let row = &whole.row;
+    let done = match query.done.as_str() {
+        "registered" => Some("已登记。请把编号告诉群众。"),
+        "claimed" => Some("已认领，由您负责到底。"),
+        _ => None,
+    };
+    Ok(html(&TicketPage {
+        title: ticket.display(&frame.office.prefix),
+        section: "queue",
+        number: ticket.display(&frame.office.prefix),
+        done,
+        channel: row.channel.label(),
+        channel_key: row.channel.as_str(),
+        state: state_label(&row.state),
+        urgent: row.urgent,
+        late: row.due_at <= now,
+        name: row.citizen_name.clone(),
+        phone: row.citizen_phone.clone(),
+        accountable: row.accountable.clone(),
+        came: wording::moment(row.registered_at, now),
+        came_exact: wording::exact(row.registered_at),
+        promise: promise(row, &frame.office, now),
+        story: story::tell(&whole, now),
+        can_claim: row.state == "registered" && frame.receives(),
+        frame,
+    }))
+}
+
+fn promise(row: &QueueRow, office: &Office, now: DateTime<Utc>) -> Promise {
+    let why = office.calendar.why(row.accepted_at, row.level.number() as u8);
+    // The strip explains this very date; where a person or an amendment kept another one, or the
+    // limit ran from a hand-up, the trail does.
+    let strip = if why.due.at == row.due_at { strip(&why.days) } else { Vec::new() };
+    Promise {
+        received_day: wording::day(why.received_day, now),
+        follow_up: row.follow_up_at.map(|at| wording::moment(at, now)),
+        due: wording::moment(row.due_at, now),
+        due_exact: wording::exact(row.due_at),
+        until: wording::until(row.due_at, now),
+        provisional: row.provisional.then(|| {
+            let year = why.due.needs_year;
+            year.map_or_else(
+                || "日期暂定。".to_owned(),
+                |year| format!("日期暂定:国务院还没有公布{year}年的放假安排，公布后自动重算。"),
+            )
+        }),
+        level: row.level.number(),
+        level_label: row.level.label(),
+        strip,
+    }
+}
+
+fn strip(days: &[WhyDay]) -> Vec<StripDay> {
+    let last = days.len().saturating_sub(1);
+    days.iter()
+        .enumerate()
+        .map(|(index, day)| StripDay {
+            date: format!("{}/{}", day.date.month(), day.date.day()),
+            weekday: wording::weekday(day.date.weekday()),
+            says: match day.counted {
+                Some(number) => format!("第 {number} 天"),
+                None => day.reason.to_string(),
+            },
+            counted: day.counted.is_some(),
+            provisional: day.provisional,
+            last: index == last,
+        })
+        .collect()
+}
+
+pub(super) async fn claim(
+    State(app): State<Shared>,
+    LoggedIn(session): LoggedIn,
+    Path(number): Path<String>,
+    Form(form): Form<Csrf>,
+) -> Result<Response, Failure> {
+    session.check_form(&form.csrf)?;
+    must_receive(session.role)?;
+    let office = app.offices.get(session.office).ok_or_else(Failure::gone)?;
+    let ticket = RegisterNumber::parse(&number, &office.prefix).map_err(|_| Failure::gone())?;
+    match desk::claim(&app.pool, &app.clock, session.office, ticket, session.staff).await {
+        Ok(()) => {
+            app.live.changed(session.office);
+            let number = ticket.display(&office.prefix);
+            Ok(Redirect::to(&format!("/desk/tickets/{number}?done=claimed")).into_response())
+        }
+        Err(DeskError::NoTicket) => Err(Failure::gone()),
+        Err(DeskError::NotAllowed(NotAllowed::AlreadyClaimed)) => Err(Failure::says(
+            StatusCode::CONFLICT,
+            "已经有人认领",
+            "这件反映刚刚由别人认领了。请返回队列，选下一件。",
+        )),
+        Err(DeskError::NotAllowed(_)) => Err(Failure::says(
+            StatusCode::CONFLICT,
+            "现在不能认领",
+            "这件反映已经有结果。请刷新页面查看最新情况。",
+        )),
+        Err(DeskError::Store(error)) => Err(error.into()),
+    }
+}
