@@ -206,7 +206,7 @@ fn show_days(calendar: &WorkingCalendar, from: Option<NaiveDate>, days: u64) {
         let day = calendar.day(date);
         let works = if day.working { "办公" } else { "休息" };
         let note =
-            day.needs_year.map(|year| format!("  暂定,待{year}年放假通知")).unwrap_or_default();
+            day.needs_year.map(|year| format!("  暂定，待{year}年放假通知")).unwrap_or_default();
         println!(
             "{date} {} {works}  {}{note}",
             wording::weekday(chrono::Datelike::weekday(&date)),

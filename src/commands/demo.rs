@@ -27,7 +27,7 @@ use std::{path::Path, process::ExitCode};
 use tokio_util::sync::CancellationToken;
 
 const CODE: &str = "demo";
-const NAME: &str = "“办不成事”反映窗口(演示)";
+const NAME: &str = "“办不成事”反映窗口（演示）";
 
 /// Login, name, role, unit.
 const STAFF: [(&str, &str, Role, Option<&str>); 8] = [
@@ -129,14 +129,14 @@ pub async fn run(file: Option<&Path>, access: &Path) -> Result<ExitCode, StartEr
     let serving = tokio::spawn(gateway.serve(public, ops, Process::All, stop.clone()));
 
     if fresh {
-        println!("一个晚上的反映(真实的签名、加密和 HTTP):");
+        println!("一个晚上的反映（真实的签名、加密和 HTTP）:");
         let evening = evening::play(&outside, &clock);
         tokio::select! {
             played = evening => played?,
             () = stop.cancelled() => {}
         }
     } else {
-        println!("演示数据已在，不再重复演示当晚的反映;重新开始请用 make demo-clean。");
+        println!("演示数据已在，不再重复演示当晚的反映；重新开始请用 make demo-clean。");
     }
     if !stop.is_cancelled() {
         // Last: whoever waits for this file finds everything ready.
@@ -265,8 +265,8 @@ fn write(path: &Path, access: &Access) -> Result<(), StartError> {
 }
 
 fn say(access: &Access, path: &Path) {
-    println!("\n反映队列:  {}/desk", access.base);
-    println!("健康检查:  {}/readyz    指标:{}/metrics", access.ops, access.ops);
+    println!("\n反映队列：  {}/desk", access.base);
+    println!("健康检查：  {}/readyz    指标：{}/metrics", access.ops, access.ops);
     println!("可用的登录:");
     for person in &access.staff {
         let role = Role::parse(&person.role).map_or("", Role::label);

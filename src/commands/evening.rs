@@ -161,24 +161,24 @@ pub async fn play(outside: &Outside, clock: &Clock) -> Result<(), StartError> {
     let words =
         "我的失业金这个月没有到账，去窗口问，说系统里查不到我的申请，可是我三月份就交了材料。";
     let reply = outside.wechat_text(&wang, words, &first, now()).await?;
-    println!("  微信 ─ 王女士:{words}\n       回复:{reply}");
+    println!("  微信 ─ 王女士：{words}\n       回复：{reply}");
 
     let again = outside.wechat_text(&wang, words, &first, now()).await?;
     println!(
-        "  微信 ─ 平台重复投递同一条消息:回复{}",
+        "  微信 ─ 平台重复投递同一条消息：回复{}",
         if again == reply { "完全相同，没有第二个编号" } else { "不同！" }
     );
 
     let reply = outside.wechat_photo(&wang, &new_msg_id(), now()).await?;
-    println!("  微信 ─ 王女士补发一张照片\n       回复:{reply}");
+    println!("  微信 ─ 王女士补发一张照片\n       回复：{reply}");
 
     let words = "社保卡丢了补办，窗口说要到市里，市里说县里就能办，到底在哪办？";
     let reply = outside.wechat_text(&chen, words, &new_msg_id(), now()).await?;
-    println!("  微信 ─ 陈先生:{words}\n       回复:{reply}");
+    println!("  微信 ─ 陈先生：{words}\n       回复：{reply}");
 
     let words = "工资被拖欠半年，劳动监察不受理，我父亲在工地上晕倒了，没有钱看病。";
     let reply = outside.wechat_text(&he, words, &new_msg_id(), now()).await?;
-    println!("  微信 ─ 何先生(含紧急词):{words}\n       回复:{reply}");
+    println!("  微信 ─ 何先生（含紧急词）:{words}\n       回复：{reply}");
 
     // Last night, as recordings come in: when the exchange gets round to it.
     let night = |hour, minute| {
@@ -189,7 +189,7 @@ pub async fn play(outside: &Outside, clock: &Clock) -> Result<(), StartError> {
         let id = format!("pbx1:{}", hex::encode(secret::random::<8>()));
         let answer = outside.voicemail(&id, caller, &started, seconds, now()).await?;
         let who = if caller.is_empty() { "未显示号码" } else { "138****7654" };
-        println!("  录音 ─ {who}，{seconds} 秒:{answer}");
+        println!("  录音 ─ {who}，{seconds} 秒：{answer}");
     }
 
     let entry = serde_json::json!({
@@ -202,6 +202,6 @@ pub async fn play(outside: &Outside, clock: &Clock) -> Result<(), StartError> {
         .ok()
         .and_then(|ticket| Some(ticket.get("number")?.as_str()?.to_owned()))
         .unwrap_or_default();
-    println!("  窗口 ─ 李春梅到现场反映:已登记 {number}");
+    println!("  窗口 ─ 李春梅到现场反映：已登记 {number}");
     Ok(())
 }

@@ -50,7 +50,7 @@ pub(super) fn compose(office: &Office, effects: &[&Effect], now: DateTime<Utc>) 
         })
         .collect();
     if tickets.len() > NAMED {
-        lines.push(format!("……共 {} 件,请到反映窗口系统查看。", tickets.len()));
+        lines.push(format!("……共 {} 件，请到反映窗口系统查看。", tickets.len()));
     }
     Said { title: format!("{mark}{}", summary.join(",")), lines, ticket: None, urgent }
 }
@@ -74,6 +74,6 @@ fn headline(about: &[&Effect]) -> &'static str {
 fn facts(effect: &Effect, now: DateTime<Utc>) -> String {
     let channel = ChannelKind::parse(&effect.channel).map_or("", ChannelKind::label);
     let due = wording::moment(effect.due_at, now);
-    let provisional = if effect.provisional { "(暂定)" } else { "" };
-    format!("{channel},{} 级,{due}前办结{provisional}", effect.level)
+    let provisional = if effect.provisional { "（暂定）" } else { "" };
+    format!("{channel}，{} 级，{due}前办结{provisional}", effect.level)
 }

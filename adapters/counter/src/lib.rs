@@ -68,7 +68,7 @@ impl Entry {
         let channel = match ChannelKind::parse(&self.channel) {
             Some(kind @ (ChannelKind::Counter | ChannelKind::WindowPhone)) => kind,
             _ => {
-                wrong("channel", "请选择来源:现场窗口(counter)或窗口电话(window_phone)");
+                wrong("channel", "请选择来源：现场窗口（counter）或窗口电话（window_phone）");
                 ChannelKind::Counter
             }
         };
@@ -78,20 +78,20 @@ impl Entry {
         let name = given(self.citizen.name);
         let phone = given(self.citizen.phone);
         if name.is_none() && phone.is_none() {
-            wrong("citizen.name", "姓名和电话至少填一项,否则无法答复");
+            wrong("citizen.name", "姓名和电话至少填一项，否则无法答复");
         }
         if name.as_ref().is_some_and(|name| name.len() > LIMITS.name) {
-            wrong("citizen.name", "姓名太长,最多 40 个字");
+            wrong("citizen.name", "姓名太长，最多 40 个字");
         }
         if phone.as_deref().is_some_and(|phone| !is_phone(phone)) {
-            wrong("citizen.phone", "电话号码不对,请填手机号或带区号的座机号");
+            wrong("citizen.phone", "电话号码不对，请填手机号或带区号的座机号");
         }
         let problem = clean_text(&self.problem).trim().to_owned();
         if problem.is_empty() {
             wrong("problem", "请写明群众反映的问题");
         }
         if problem.len() > LIMITS.text {
-            wrong("problem", "内容太长,最多约 2 万字");
+            wrong("problem", "内容太长，最多约 2 万字");
         }
         if !is_idempotency_key(key) {
             wrong("Idempotency-Key", "须为 1 至 200 个可见 ASCII 字符");
@@ -128,6 +128,11 @@ fn is_phone(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use chrono::{DateTime, Utc};
+    use intake_contract::{
+        Refusal,
+        conformance::{Delivery, Peer},
+    };
 
     fn entry(json: &str) -> Result<Submission, Vec<&'static str>> {
         serde_json::from_str::<Entry>(json)
@@ -168,5 +173,50 @@ mod tests {
             assert!(!is_idempotency_key(key), "{key}");
         }
         assert!(is_idempotency_key("a1b2-c3"));
+    }
+
+    struct Desk;
+
+    impl Peer for Desk {
+        fn deliver(&self, id: &str, text: &str, _: DateTime<Utc>, _: DateTime<Utc>) -> Delivery {
+            let body = serde_json::json!({
+                "channel": "counter", "citizen": { "name": "王芳" }, "problem": text,
+            });
+            let headers = vec![("idempotency-key".to_owned(), id.as_bytes().to_vec())];
+            Delivery { query: String::new(), headers, body: body.to_string().into_bytes() }
+        }
+
+        fn receive(
+            &self,
+            delivery: &Delivery,
+            _: DateTime<Utc>,
+        ) -> Result<Option<Submission>, Refusal> {
+            let wrong = Refusal::new(422, "wrong");
+            let key = String::from_utf8_lossy(&delivery.headers[0].1).into_owned();
+            let entry: Entry = serde_json::from_slice(&delivery.body).map_err(|_| wrong)?;
+            let raw = Bytes::copy_from_slice(&delivery.body);
+            entry.into_submission("api:test", &key, None, raw).map(Some).map_err(|_| wrong)
+        }
+
+        fn body_limit(&self) -> usize {
+            LIMITS.text
+        }
+
+        fn window_s(&self) -> Option<i64> {
+            None
+        }
+
+        fn tells_time(&self) -> bool {
+            false
+        }
+
+        fn carries_text(&self) -> bool {
+            true
+        }
+    }
+
+    #[test]
+    fn the_channel_conforms() {
+        intake_contract::conformance::run(&Desk, DateTime::UNIX_EPOCH);
     }
 }

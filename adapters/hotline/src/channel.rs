@@ -125,12 +125,12 @@ impl HotlineChannel {
     fn submission(&self, voicemail: Voicemail, raw: &[u8], now: DateTime<Utc>) -> Submission {
         let plausible = voicemail.time_is_plausible(now);
         let caller = voicemail.caller.as_ref();
-        let mut said = format!("电话录音,时长 {} 秒。", voicemail.duration_s);
+        let mut said = format!("电话录音，时长 {} 秒。", voicemail.duration_s);
         if caller.is_none() {
-            said.push_str("对方未显示号码,无法回拨。");
+            said.push_str("对方未显示号码，无法回拨。");
         }
         if !plausible {
-            said.push_str("录音时间与系统时间相差过大,以收到时间为准。");
+            said.push_str("录音时间与系统时间相差过大，以收到时间为准。");
         }
         let reference =
             voicemail.audio_url.clone().unwrap_or_else(|| voicemail.recording_id.clone());
@@ -146,7 +146,7 @@ impl HotlineChannel {
             attachments: vec![Attachment {
                 kind: AttachmentKind::Voice,
                 reference,
-                label: Some(format!("拨打 {},录音 {} 秒", voicemail.callee, voicemail.duration_s)),
+                label: Some(format!("拨打 {}，录音 {} 秒", voicemail.callee, voicemail.duration_s)),
             }],
             urgent: false,
             taken_by: None,

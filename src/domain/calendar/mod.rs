@@ -66,9 +66,9 @@ impl fmt::Display for Reason {
             Self::Weekend => out.write_str("周末"),
             Self::Holiday(name) => write!(out, "{name}放假"),
             Self::MakeUp(name) => write!(out, "{name}调休上班"),
-            Self::Closed(reason) => write!(out, "窗口停办({reason})"),
-            Self::Opened(reason) => write!(out, "窗口加班({reason})"),
-            Self::Statutory(name) => write!(out, "{name}(法定节假日)"),
+            Self::Closed(reason) => write!(out, "窗口停办（{reason}）"),
+            Self::Opened(reason) => write!(out, "窗口加班（{reason}）"),
+            Self::Statutory(name) => write!(out, "{name}（法定节假日）"),
         }
     }
 }
@@ -394,7 +394,7 @@ impl WorkingCalendar {
             .iter()
             .map(|s| format!("{}-{}", s.start().format("%-H:%M"), s.end().format("%-H:%M")))
             .collect();
-        format!("办公时间:工作日 {}。", said.join("、"))
+        format!("办公时间：工作日 {}。", said.join("、"))
     }
 
     /// The last day that is a fact.

@@ -39,8 +39,8 @@ impl Line {
     fn new(row: NoticeRow, prefix: &str, now: DateTime<Utc>) -> Self {
         let (state, state_label) = match row.state.as_str() {
             "sent" => ("sent", "已送达".to_owned()),
-            "dead" => ("dead", format!("没有送达(试了 {} 次)", row.attempts)),
-            _ if row.attempts > 0 => ("pending", format!("正在重试(第 {} 次)", row.attempts)),
+            "dead" => ("dead", format!("没有送达（试了 {} 次）", row.attempts)),
+            _ if row.attempts > 0 => ("pending", format!("正在重试（第 {} 次）", row.attempts)),
             _ => ("pending", "等待发送".to_owned()),
         };
         let at = row.sent_at.unwrap_or(row.created_at);

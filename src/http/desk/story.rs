@@ -34,7 +34,7 @@ pub(super) fn tell(whole: &Whole, now: DateTime<Utc>) -> Vec<Chapter> {
             let message = whole.messages.iter().find(|message| message.seq == event.seq);
             let title = match &happened {
                 Some(happened) => title(happened, now),
-                None => format!("有一条新版本才认得的记录({})", event.kind),
+                None => format!("有一条新版本才认得的记录（{}）", event.kind),
             };
             Chapter {
                 kind: if message.is_some() { "said" } else { "done" },
@@ -76,7 +76,7 @@ fn attachment(attachment: &Attachment) -> String {
 
 fn title(happened: &Happened, now: DateTime<Utc>) -> String {
     let say = |at: &DateTime<Utc>| wording::moment(*at, now);
-    let provisional = |is: &bool| if *is { "(暂定)" } else { "" };
+    let provisional = |is: &bool| if *is { "（暂定）" } else { "" };
     match happened {
         Happened::Registered { channel, follow_up_at, due_at, provisional: p, .. } => {
             let starts = match follow_up_at {
@@ -84,7 +84,7 @@ fn title(happened: &Happened, now: DateTime<Utc>) -> String {
                 None => "当时开始办理".to_owned(),
             };
             format!(
-                "通过{}反映，登记编号;承诺{starts}，{}前办结{}",
+                "通过{}反映，登记编号；承诺{starts}，{}前办结{}",
                 channel.label(),
                 say(due_at),
                 provisional(p)
@@ -98,16 +98,16 @@ fn title(happened: &Happened, now: DateTime<Utc>) -> String {
                 Cause::Staff => "工作人员方面",
                 Cause::Objective => "客观方面",
             };
-            format!("判定原因:{cause}")
+            format!("判定原因：{cause}")
         }
         Happened::Referred { .. } => "转办给股室".to_owned(),
         Happened::FollowUpDue { .. } => "到了承诺的开始时间，提醒值班人员跟进".to_owned(),
-        Happened::LimitNear { due_at, .. } => format!("提醒:{}到期", say(due_at)),
+        Happened::LimitNear { due_at, .. } => format!("提醒：{}到期", say(due_at)),
         Happened::Raised { to, due_at, provisional: p, opinion, .. } => {
             let how =
                 if opinion.is_some() { "提请升级" } else { "到期未办结，自动升级" };
             format!(
-                "{how}到 {} 级({})，{}前办结{}",
+                "{how}到 {} 级（{}），{}前办结{}",
                 to.number(),
                 to.label(),
                 say(due_at),
@@ -131,7 +131,7 @@ fn title(happened: &Happened, now: DateTime<Utc>) -> String {
             say(kept)
         ),
         Happened::AwaitingCitizen { missing, until } => {
-            format!("一次性告知群众补充:{missing}，{}前", say(until))
+            format!("一次性告知群众补充：{missing}，{}前", say(until))
         }
         Happened::Resumed => "材料已补，继续办理".to_owned(),
         Happened::Resolved { outcome, opinion } => {
@@ -145,7 +145,7 @@ fn title(happened: &Happened, now: DateTime<Utc>) -> String {
                 Outcome::Unreachable => "多次联系不上",
                 Outcome::Duplicate { .. } => "与另一件重复",
             };
-            format!("{outcome};办理意见:{opinion}")
+            format!("{outcome}；办理意见：{opinion}")
         }
         Happened::Evaluated { evaluation } => {
             let grade = match evaluation {
@@ -155,14 +155,14 @@ fn title(happened: &Happened, now: DateTime<Utc>) -> String {
                 Evaluation::Dissatisfied => "不满意",
                 Evaluation::VeryDissatisfied => "非常不满意",
             };
-            format!("群众评价:{grade}")
+            format!("群众评价：{grade}")
         }
         Happened::Closed { closing } => match closing {
             Closing::Evaluated(_) => "销号".to_owned(),
-            Closing::WithoutEvaluation(reason) => format!("销号(没有评价:{reason})"),
+            Closing::WithoutEvaluation(reason) => format!("销号（没有评价：{reason}）"),
         },
         Happened::Reopened { reason, due_at } => {
-            format!("重新办理:{reason}，{}前办结", say(due_at))
+            format!("重新办理：{reason}，{}前办结", say(due_at))
         }
     }
 }

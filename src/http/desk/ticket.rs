@@ -135,7 +135,7 @@ fn promise(row: &QueueRow, office: &Office, now: DateTime<Utc>) -> Promise {
             let year = why.due.needs_year;
             year.map_or_else(
                 || "日期暂定。".to_owned(),
-                |year| format!("日期暂定:国务院还没有公布{year}年的放假安排，公布后自动重算。"),
+                |year| format!("日期暂定：国务院还没有公布{year}年的放假安排，公布后自动重算。"),
             )
         }),
         level: row.level.number(),

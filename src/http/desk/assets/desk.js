@@ -110,7 +110,7 @@
     if (fresh.length) {
       const [first] = fresh;
       const words = $(".problem", first).textContent.trim();
-      news.textContent = `${fresh.length} 条新反映:${first.dataset.ticket} ${words}(点击查看)`;
+      news.textContent = `${fresh.length} 条新反映：${first.dataset.ticket} ${words}（点击查看）`;
       news.hidden = false;
     }
   };
