@@ -24,7 +24,6 @@ struct Line {
     title: String,
     lines: Vec<String>,
     ticket: Option<String>,
-    urgent: bool,
     /// `sent`, `pending`, `dead`.
     state: &'static str,
     state_label: String,
@@ -49,7 +48,6 @@ impl Line {
             title: row.title,
             lines: row.lines,
             ticket: row.ticket.map(|ticket| ticket.display(prefix)),
-            urgent: row.urgent,
             state,
             state_label,
             way: if row.target == relay::DESK { "本页".to_owned() } else { row.target },

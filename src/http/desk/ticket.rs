@@ -38,10 +38,14 @@ struct StripDay {
 /// The promise, and why that date.
 struct Promise {
     received_day: String,
+    received_date: String,
+    received_weekday: &'static str,
     follow_up: Option<String>,
     due: String,
     due_exact: String,
     until: String,
+    /// Whether `until` says more than the date: little time is left, or none.
+    pressing: bool,
     provisional: Option<String>,
     level: i16,
     level_label: &'static str,
@@ -127,10 +131,13 @@ fn promise(row: &QueueRow, office: &Office, now: DateTime<Utc>) -> Promise {
     let strip = if why.due.at == row.due_at { strip(&why.days) } else { Vec::new() };
     Promise {
         received_day: wording::day(why.received_day, now),
+        received_date: format!("{}/{}", why.received_day.month(), why.received_day.day()),
+        received_weekday: wording::weekday(why.received_day.weekday()),
         follow_up: row.follow_up_at.map(|at| wording::moment(at, now)),
         due: wording::moment(row.due_at, now),
         due_exact: wording::exact(row.due_at),
         until: wording::until(row.due_at, now),
+        pressing: row.due_at - now < chrono::TimeDelta::hours(4),
         provisional: row.provisional.then(|| {
             let year = why.due.needs_year;
             year.map_or_else(
