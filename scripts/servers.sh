@@ -7,13 +7,14 @@
 # They listen on free ports of this machine, with random passwords; the machine's own servers are
 # never touched. With DATABASE_URL and REDIS_URL set, those are used and nothing is started.
 
+# Inside a trap a bare `return` gives the status from before the trap: always say which.
 say() { printf '%s\n' "$*" >&2; }
 die() { say "$*"; exit 1; }
 
 pg_bin() {
   local dir
   dir=$(ls -d /usr/lib/postgresql/*/bin 2>/dev/null | sort -V | tail -1)
-  if [ -n "$dir" ] && [ -x "$dir/initdb" ]; then printf '%s' "$dir"; return; fi
+  if [ -n "$dir" ] && [ -x "$dir/initdb" ]; then printf '%s' "$dir"; return 0; fi
   dir=$(command -v initdb) && dirname "$(readlink -f "$dir")"
 }
 
@@ -67,7 +68,7 @@ free_port() {
   local port
   while :; do
     port=$((20000 + (RANDOM * 32768 + RANDOM) % 12000))
-    if ! (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then printf '%s' "$port"; return; fi
+    if ! (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then printf '%s' "$port"; return 0; fi
   done
 }
 
@@ -77,7 +78,7 @@ password() { od -An -N16 -tx1 /dev/urandom | tr -d ' \n'; }
 # /var/tmp with a link in FOLDER.
 pg_home() {
   local folder=$1 home user
-  if [ -L "$folder/pg" ]; then readlink -f "$folder/pg"; return; fi
+  if [ -L "$folder/pg" ]; then readlink -f "$folder/pg"; return 0; fi
   user=$(pg_user)
   if [ -n "$user" ]; then
     mkdir -p "$folder/pg" && chown "$user" "$folder/pg" && chmod 700 "$folder/pg"
@@ -93,7 +94,7 @@ pg_home() {
 }
 
 servers_start() {
-  if servers_given; then say "Using DATABASE_URL and REDIS_URL as given."; return; fi
+  if servers_given; then say "Using DATABASE_URL and REDIS_URL as given."; return 0; fi
   local folder=$1 bin home secret port log
   mkdir -p "$folder"
   folder=$(cd "$folder" && pwd)

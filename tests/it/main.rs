@@ -1,1 +1,23 @@
-fn main() {}
+//! The gateway through its front door, on real PostgreSQL and Redis. Only the clock and the world
+//! outside are stand-ins. Run with `make test`.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stderr,
+    reason = "a test that cannot go on should say where"
+)]
+
+mod api;
+mod browser;
+mod calendar;
+mod calendar_change;
+mod desk;
+mod front_door;
+mod intake;
+mod limits;
+mod outage;
+mod quarantine;
+mod relay;
+mod schedule;
+mod support;
+mod verify;

@@ -1,0 +1,158 @@
+//! The API's contract (DESIGN.md §5).
+
+use crate::support::{Spec, TestGateway, at, number};
+use serde_json::{Value, json};
+
+fn entry(problem: &str) -> Value {
+    json!({ "channel": "counter", "citizen": { "name": "李春梅", "phone": "13800008000" }, "problem": problem })
+}
+
+async fn gateway() -> TestGateway {
+    Spec::at(at("2026-11-24 09:10")).start().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_entry_is_answered_with_its_ticket() {
+    let gateway = gateway().await;
+    let answer = gateway.entry("k1", &entry("失业登记被退回三次")).await;
+    assert_eq!(answer.status, 201, "{}", answer.text());
+    let ticket = answer.json();
+    assert_eq!(ticket["number"], "BCS-2026-000001");
+    assert_eq!(ticket["state"], "registered");
+    assert_eq!(ticket["level"], 1);
+    assert_eq!(ticket["registered_at"], "2026-11-24T09:10:00+08:00");
+    assert_eq!(ticket["accepted_at"], "2026-11-24T09:10:00+08:00");
+    assert_eq!(ticket["follow_up_at"], Value::Null);
+    assert_eq!(ticket["due_at"], "2026-11-25T16:30:00+08:00");
+    assert_eq!(ticket["provisional"], false);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_key_again_answers_with_the_same_ticket_and_another_body_is_refused() {
+    let gateway = gateway().await;
+    let first = gateway.entry("k1", &entry("一")).await;
+    let again = gateway.entry("k1", &entry("一")).await;
+    assert_eq!((again.status, again.json()), (201, first.json()));
+    let other = gateway.entry("k1", &entry("二")).await;
+    assert_eq!(other.status, 422);
+    assert_eq!(other.headers["content-type"], "application/problem+json");
+    assert_eq!(number(&gateway.pool, "SELECT count(*) FROM ticket").await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_entry_that_is_not_complete_is_told_field_by_field() {
+    let gateway = gateway().await;
+    let answer = gateway
+        .entry("k1", &json!({ "channel": "wechat", "citizen": { "phone": "x" }, "problem": "" }))
+        .await;
+    assert_eq!(answer.status, 422);
+    let fields: Vec<_> =
+        answer.json()["errors"].as_array().unwrap().iter().map(|e| e["field"].clone()).collect();
+    assert_eq!(fields, ["channel", "citizen.phone", "problem"]);
+    let unknown = gateway
+        .entry("k1", &json!({ "channel": "counter", "problem": "x", "citizen": { "name": "a" }, "level": 5 }))
+        .await;
+    assert_eq!(unknown.status, 422);
+    let token = format!("Bearer {}", gateway.api_token);
+    let no_key = gateway
+        .post("/api/v1/tickets", &[("authorization", &token)], entry("x").to_string().into_bytes())
+        .await;
+    assert_eq!(no_key.status, 400);
+    assert!(no_key.text().contains("Idempotency-Key"));
+    let large = gateway.entry("k2", &entry(&"长".repeat(60_000))).await;
+    assert_eq!(large.status, 413);
+    assert_eq!(number(&gateway.pool, "SELECT count(*) FROM ticket").await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_has_no_token_or_the_wrong_scope_is_refused() {
+    let gateway = gateway().await;
+    for authorization in ["", "Bearer", "Bearer wrong", "Basic eA=="] {
+        let headers = [("authorization", authorization), ("idempotency-key", "k")];
+        let answer = gateway.post("/api/v1/tickets", &headers, b"{}".to_vec()).await;
+        assert_eq!(answer.status, 401, "{authorization}");
+    }
+    let mut db = gateway.pool.acquire().await.unwrap();
+    crate::support::sql(&mut db, "UPDATE api_token SET scopes = '{tickets:read}'").await;
+    assert_eq!(gateway.entry("k", &entry("x")).await.status, 403);
+    assert_eq!(gateway.api("/tickets").await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_list_is_by_urgency_and_pages_without_gap_or_double() {
+    let gateway = gateway().await;
+    for n in 0..7 {
+        gateway.clock.set(at(&format!("2026-11-24 09:1{n}")));
+        let mut body = entry(&format!("第{n}件"));
+        body["urgent"] = json!(n == 4);
+        assert_eq!(gateway.entry(&format!("k{n}"), &body).await.status, 201);
+    }
+    gateway.clock.set(at("2026-11-23 10:00"));
+    gateway.entry("earlier", &entry("更早到期")).await;
+    let mut seen = Vec::new();
+    let mut path = "/tickets?state=open&limit=3".to_owned();
+    loop {
+        let page = gateway.api(&path).await.json();
+        let items = page["items"].as_array().unwrap();
+        assert!(items.len() <= 3);
+        seen.extend(items.iter().map(|item| item["problem"].as_str().unwrap().to_owned()));
+        let Some(next) = page["next"].as_str() else { break };
+        path = format!("/tickets?state=open&limit=3&after={next}");
+    }
+    assert_eq!(seen, ["第4件", "更早到期", "第0件", "第1件", "第2件", "第3件", "第5件", "第6件"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_list_is_filtered_by_channel_level_and_words() {
+    let gateway = gateway().await;
+    gateway.entry("k1", &entry("社保卡丢了")).await;
+    gateway.wechat("oA", "工资100%没发_", "1").await;
+    let count = async |query: &str| {
+        let page = gateway.api(&format!("/tickets?{query}")).await.json();
+        page["items"].as_array().unwrap_or_else(|| panic!("{query}: {page}")).len()
+    };
+    assert_eq!(count("").await, 2);
+    assert_eq!(count("channel=wechat").await, 1);
+    assert_eq!(count("channel=&level=&q=").await, 2);
+    assert_eq!(count("level=1").await, 2);
+    assert_eq!(count("level=3").await, 0);
+    assert_eq!(count("q=%E7%A4%BE%E4%BF%9D%E5%8D%A1").await, 1);
+    assert_eq!(count("q=13800008000").await, 1);
+    // Not wildcards.
+    assert_eq!(count("q=%25").await, 1);
+    assert_eq!(count("q=_").await, 1);
+    assert_eq!(count("state=closed").await, 0);
+    for wrong in ["state=x", "channel=fax", "level=2", "limit=0", "limit=999", "after=x", "sort=a"] {
+        assert_eq!(gateway.api(&format!("/tickets?{wrong}")).await.status, 400, "{wrong}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ticket_is_shown_with_its_messages_and_events() {
+    let gateway = gateway().await;
+    gateway.wechat("oA", "灯坏了", "1").await;
+    gateway.wechat("oA", "还没修", "2").await;
+    let ticket = gateway.api("/tickets/BCS-2026-000001").await.json();
+    assert_eq!(ticket["messages"].as_array().unwrap().len(), 2);
+    let kinds: Vec<_> =
+        ticket["events"].as_array().unwrap().iter().map(|e| e["kind"].clone()).collect();
+    assert_eq!(kinds, ["registered", "message_received"]);
+    for missing in ["BCS-2026-000009", "BCS-2026-0", "XYZ-2026-000001", "x"] {
+        assert_eq!(gateway.api(&format!("/tickets/{missing}")).await.status, 404, "{missing}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_description_names_every_route_of_the_api() {
+    let gateway = gateway().await;
+    let description = gateway.api("/openapi.json").await.json();
+    assert!(description["openapi"].as_str().unwrap().starts_with("3."));
+    let paths = description["paths"].as_object().unwrap();
+    let paths: Vec<&str> = paths.keys().map(String::as_str).collect();
+    assert_eq!(paths, ["/api/v1/tickets", "/api/v1/tickets/{number}"]);
+    let ticket = gateway.entry("k1", &entry("x")).await.json();
+    let described = description["components"]["schemas"]["Ticket"]["properties"].as_object().unwrap();
+    for field in ticket.as_object().unwrap().keys() {
+        assert!(described.contains_key(field), "{field} is not described");
+    }
+}

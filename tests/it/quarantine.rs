@@ -1,0 +1,43 @@
+//! What a verified sender sent and nobody understood is kept, shown and can be replayed.
+
+use crate::support::{Spec, at, number, sql};
+use intake_gateway::{
+    domain::id::QuarantineId,
+    quarantine::{ReplayError, replay},
+};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unknown_message_is_acknowledged_and_kept_once() {
+    let gateway = Spec::at(at("2026-11-24 10:00")).start().await;
+    let now = at("2026-11-24 10:00").timestamp();
+    let sender = crate::support::gateway::wechat_sender();
+    let xml = sender.message("oA", "hologram", &[("Beam", "x")], "9", now);
+    for _ in 0..3 {
+        let answer = gateway.wechat_xml(&xml).await;
+        assert_eq!((answer.status, answer.text().as_str()), (200, "success"));
+    }
+    assert_eq!(number(&gateway.pool, "SELECT count(*) FROM quarantine").await, 1);
+    let id = number(&gateway.pool, "SELECT quarantine_id FROM quarantine").await;
+    let outcome = replay(&gateway.app, gateway.office, QuarantineId(id), "zhao.min").await;
+    assert!(matches!(outcome, Err(ReplayError::NotUnderstood)));
+    assert_eq!(number(&gateway.pool, "SELECT count(*) FROM quarantine WHERE state = 'open'").await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_database_refused_becomes_a_ticket_when_it_is_replayed() {
+    let gateway = Spec::at(at("2026-11-24 10:00")).start().await;
+    let mut db = gateway.pool.acquire().await.unwrap();
+    sql(&mut db, "ALTER TABLE ticket ADD CONSTRAINT strict CHECK (problem <> '灯坏了')").await;
+    let reply = gateway.wechat("oA", "灯坏了", "1").await.reply();
+    assert!(reply.contains("工作人员会查看"), "{reply}");
+    sql(&mut db, "ALTER TABLE ticket DROP CONSTRAINT strict").await;
+    let id = number(&gateway.pool, "SELECT quarantine_id FROM quarantine").await;
+    let ticket =
+        replay(&gateway.app, gateway.office, QuarantineId(id), "zhao.min").await.unwrap().unwrap();
+    assert_eq!(ticket.sequence(), 1);
+    let again = replay(&gateway.app, gateway.office, QuarantineId(id), "zhao.min").await;
+    assert!(matches!(again, Err(ReplayError::Gone)));
+    // The citizen who sends it once more gets the number.
+    assert_eq!(gateway.wechat("oA", "灯坏了", "1").await.number(), "BCS-2026-000001");
+    assert!(crate::verify::faults(&gateway).await.is_empty());
+}

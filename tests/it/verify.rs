@@ -1,0 +1,59 @@
+//! `intake verify` finds what was tampered with.
+
+use crate::support::{Spec, TestGateway, at, sql};
+use intake_gateway::verify::verify;
+
+pub async fn faults(gateway: &TestGateway) -> Vec<String> {
+    let mut db = gateway.pool.acquire().await.unwrap();
+    verify(&mut db).await.unwrap().faults
+}
+
+/// Three tickets, one with two messages and a claim.
+async fn gateway() -> TestGateway {
+    let gateway = Spec::at(at("2026-11-24 21:00")).start().await;
+    for (openid, id) in [("oA", "1"), ("oB", "2"), ("oA", "3"), ("oC", "4")] {
+        gateway.wechat(openid, "灯坏了", id).await.reply();
+    }
+    gateway
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_untouched_register_has_no_fault() {
+    assert_eq!(faults(&gateway().await).await, Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rd4_2_every_kind_of_tampering_is_named() {
+    const FREE: &str = "ALTER TABLE event DISABLE TRIGGER event_only_grows;";
+    for (tampering, says) in [
+        ("UPDATE event SET data = replace(data::text, 'false', 'true')::json WHERE ticket % 10 = 2", "event 1 does not fit its hash"),
+        ("UPDATE event SET at = at - interval '1 day' WHERE ticket % 10 = 3", "event 1 does not fit its hash"),
+        ("UPDATE event SET actor = 'gateway' WHERE ticket % 10 = 1 AND seq = 2", "event 2 does not fit its hash"),
+        ("DELETE FROM event WHERE ticket % 10 = 1 AND seq = 2", "the trail does not end where the ticket says"),
+        ("DELETE FROM event WHERE ticket % 10 = 1 AND seq = 1", "event 1 is missing"),
+        ("DELETE FROM event WHERE ticket % 10 = 2", "has no event"),
+        ("UPDATE message SET raw = 'x' WHERE ticket % 10 = 1 AND seq = 2", "the message of event 2 was changed"),
+        ("DELETE FROM message WHERE ticket % 10 = 1 AND seq = 1", "the message of event 1 is missing"),
+        ("DELETE FROM ticket WHERE ticket % 10 = 2", "number 2 is missing"),
+        ("DELETE FROM ticket WHERE ticket % 10 = 3", "number 3 is missing"),
+        ("UPDATE register SET last = 4", "number 4 is missing"),
+        ("UPDATE register SET last = 2", "number 3 is beyond the counter"),
+        ("DELETE FROM timer WHERE kind = 3", "no armed limit"),
+        ("DELETE FROM ticket WHERE ticket % 10 = 1", "has no ticket"),
+    ] {
+        let gateway = gateway().await;
+        let mut db = gateway.pool.acquire().await.unwrap();
+        sql(&mut db, &format!("{FREE} {tampering}")).await;
+        let faults = faults(&gateway).await;
+        assert!(faults.iter().any(|fault| fault.contains(says)), "{tampering}: {faults:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_database_refuses_to_change_the_trail() {
+    let gateway = gateway().await;
+    for statement in ["UPDATE event SET kind = 'x'", "DELETE FROM event", "TRUNCATE event"] {
+        let refused = sqlx::query(statement).execute(&gateway.pool).await.unwrap_err();
+        assert!(refused.to_string().contains("the trail only grows"), "{statement}: {refused}");
+    }
+}
