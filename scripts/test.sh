@@ -11,6 +11,7 @@ command -v chromedriver >/dev/null || missing+=(chromium-driver)
 [ ${#missing[@]} -eq 0 ] || apt_install "${missing[@]}"
 folder=$PWD/target/test-servers
 trap 'servers_stop "$folder"' EXIT
+servers_remove "$folder"
 servers_start "$folder"
 export SQLX_OFFLINE=true
 if command -v cargo-nextest >/dev/null; then

@@ -122,7 +122,8 @@ async fn the_list_is_filtered_by_channel_level_and_words() {
     assert_eq!(count("q=%25").await, 1);
     assert_eq!(count("q=_").await, 1);
     assert_eq!(count("state=closed").await, 0);
-    for wrong in ["state=x", "channel=fax", "level=2", "limit=0", "limit=999", "after=x", "sort=a"] {
+    for wrong in ["state=x", "channel=fax", "level=2", "limit=0", "limit=999", "after=x", "sort=a"]
+    {
         assert_eq!(gateway.api(&format!("/tickets?{wrong}")).await.status, 400, "{wrong}");
     }
 }
@@ -151,7 +152,8 @@ async fn the_description_names_every_route_of_the_api() {
     let paths: Vec<&str> = paths.keys().map(String::as_str).collect();
     assert_eq!(paths, ["/api/v1/tickets", "/api/v1/tickets/{number}"]);
     let ticket = gateway.entry("k1", &entry("x")).await.json();
-    let described = description["components"]["schemas"]["Ticket"]["properties"].as_object().unwrap();
+    let described =
+        description["components"]["schemas"]["Ticket"]["properties"].as_object().unwrap();
     for field in ticket.as_object().unwrap().keys() {
         assert!(described.contains_key(field), "{field} is not described");
     }

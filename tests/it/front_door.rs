@@ -92,7 +92,8 @@ async fn every_kind_of_hostile_callback_gets_one_generic_answer_and_leaves_nothi
         );
         other.callback(&xml, now, "5", [0; 16])
     };
-    let doctype = sender.callback("<!DOCTYPE x [<!ENTITY a \"b\">]><xml>&a;</xml>", now, "5", [0; 16]);
+    let doctype =
+        sender.callback("<!DOCTYPE x [<!ENTITY a \"b\">]><xml>&a;</xml>", now, "5", [0; 16]);
     let outer = format!("<!DOCTYPE x>{body}");
     let cases: [(&str, &str, &str); 8] = [
         ("bad signature", &query.replace("msg_signature=", "msg_signature=0"), &body),

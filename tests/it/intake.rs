@@ -1,8 +1,6 @@
 //! The one door: group commit, deduplication, register numbers, poison, and a full queue.
 
-use crate::support::{
-    Spec, TestGateway, at, gateway::submission, number, sql, until,
-};
+use crate::support::{Spec, TestGateway, at, gateway::submission, number, sql, until};
 use intake_gateway::{
     gateway::Role,
     intake::{AcceptError, Accepted},
@@ -61,7 +59,8 @@ async fn waits_for_a_lock(gateway: &TestGateway) -> i64 {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_same_id_in_two_writers_and_two_gateways_makes_one_ticket_and_tells_all() {
-    let one = Spec::at(at("2026-11-24 09:10")).with("intake.writers = 4\nintake.batch = 3").start().await;
+    let one =
+        Spec::at(at("2026-11-24 09:10")).with("intake.writers = 4\nintake.batch = 3").start().await;
     let two = Spec::at(at("2026-11-24 09:10"))
         .on(&one.database_url)
         .with("intake.writers = 4\nintake.batch = 3")
@@ -117,7 +116,10 @@ async fn poison_in_a_batch_goes_to_the_quarantine_and_its_neighbours_go_through(
     }
     assert_eq!(number(&gateway.pool, "SELECT count(*) FROM ticket").await, 39);
     assert_eq!(number(&gateway.pool, "SELECT last FROM register").await, 39);
-    assert_eq!(number(&gateway.pool, "SELECT count(*) FROM quarantine WHERE state = 'open'").await, 1);
+    assert_eq!(
+        number(&gateway.pool, "SELECT count(*) FROM quarantine WHERE state = 'open'").await,
+        1
+    );
     // A repeat of the poison is answered in the same way and kept once.
     assert!(matches!(gateway.accept("s17", "poison").await, Accepted::Quarantined));
     assert_eq!(number(&gateway.pool, "SELECT count(*) FROM quarantine").await, 1);

@@ -75,18 +75,32 @@ async fn s09_requests_that_no_honest_client_sends_are_refused() {
         (format!("GET /desk/login HTTP/1.1\r\n{close}\r\n"), "400"),
         (format!("GET /desk/login HTTP/1.1\r\nHost: a\r\nHost: b\r\n{close}\r\n"), "400"),
         (format!("TRACE / HTTP/1.1\r\nHost: x\r\n{close}\r\n"), "405"),
-        (format!("POST /desk/login HTTP/1.1\r\nHost: x\r\nContent-Encoding: gzip\r\nContent-Length: 0\r\n{close}\r\n"), "415"),
+        (
+            format!(
+                "POST /desk/login HTTP/1.1\r\nHost: x\r\nContent-Encoding: gzip\r\nContent-Length: 0\r\n{close}\r\n"
+            ),
+            "415",
+        ),
         ("GET / HTTP/9.9\r\n\r\n".to_owned(), "400"),
-        (format!("GET /desk/login HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n{close}\r\n0\r\n\r\n"), ""),
+        (
+            format!(
+                "GET /desk/login HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n{close}\r\n0\r\n\r\n"
+            ),
+            "",
+        ),
         (format!("GET /{} HTTP/1.1\r\nHost: x\r\n{close}\r\n", "a".repeat(40_000)), ""),
     ] {
         let answer = raw(&gateway, request.as_bytes()).await;
         let shown: String = request.chars().take(60).collect();
-        assert!(answer.is_empty() || answer.starts_with(&format!("HTTP/1.1 {status}")), "{shown}: {answer}");
+        assert!(
+            answer.is_empty() || answer.starts_with(&format!("HTTP/1.1 {status}")),
+            "{shown}: {answer}"
+        );
         assert!(!answer.starts_with("HTTP/1.1 5"), "{shown}: {answer}");
     }
     let many: String = (0..200).map(|n| format!("X-{n}: y\r\n")).collect();
-    let answer = raw(&gateway, format!("GET / HTTP/1.1\r\nHost: x\r\n{many}{close}\r\n").as_bytes()).await;
+    let answer =
+        raw(&gateway, format!("GET / HTTP/1.1\r\nHost: x\r\n{many}{close}\r\n").as_bytes()).await;
     assert!(answer.starts_with("HTTP/1.1 431"), "{answer}");
 }
 

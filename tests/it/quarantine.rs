@@ -20,7 +20,10 @@ async fn an_unknown_message_is_acknowledged_and_kept_once() {
     let id = number(&gateway.pool, "SELECT quarantine_id FROM quarantine").await;
     let outcome = replay(&gateway.app, gateway.office, QuarantineId(id), "zhao.min").await;
     assert!(matches!(outcome, Err(ReplayError::NotUnderstood)));
-    assert_eq!(number(&gateway.pool, "SELECT count(*) FROM quarantine WHERE state = 'open'").await, 1);
+    assert_eq!(
+        number(&gateway.pool, "SELECT count(*) FROM quarantine WHERE state = 'open'").await,
+        1
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -26,14 +26,32 @@ async fn an_untouched_register_has_no_fault() {
 async fn rd4_2_every_kind_of_tampering_is_named() {
     const FREE: &str = "ALTER TABLE event DISABLE TRIGGER event_only_grows;";
     for (tampering, says) in [
-        ("UPDATE event SET data = replace(data::text, 'false', 'true')::json WHERE ticket % 10 = 2", "event 1 does not fit its hash"),
-        ("UPDATE event SET at = at - interval '1 day' WHERE ticket % 10 = 3", "event 1 does not fit its hash"),
-        ("UPDATE event SET actor = 'gateway' WHERE ticket % 10 = 1 AND seq = 2", "event 2 does not fit its hash"),
-        ("DELETE FROM event WHERE ticket % 10 = 1 AND seq = 2", "the trail does not end where the ticket says"),
+        (
+            "UPDATE event SET data = replace(data::text, 'false', 'true')::json WHERE ticket % 10 = 2",
+            "event 1 does not fit its hash",
+        ),
+        (
+            "UPDATE event SET at = at - interval '1 day' WHERE ticket % 10 = 3",
+            "event 1 does not fit its hash",
+        ),
+        (
+            "UPDATE event SET actor = 'gateway' WHERE ticket % 10 = 1 AND seq = 2",
+            "event 2 does not fit its hash",
+        ),
+        (
+            "DELETE FROM event WHERE ticket % 10 = 1 AND seq = 2",
+            "the trail does not end where the ticket says",
+        ),
         ("DELETE FROM event WHERE ticket % 10 = 1 AND seq = 1", "event 1 is missing"),
         ("DELETE FROM event WHERE ticket % 10 = 2", "has no event"),
-        ("UPDATE message SET raw = 'x' WHERE ticket % 10 = 1 AND seq = 2", "the message of event 2 was changed"),
-        ("DELETE FROM message WHERE ticket % 10 = 1 AND seq = 1", "the message of event 1 is missing"),
+        (
+            "UPDATE message SET raw = 'x' WHERE ticket % 10 = 1 AND seq = 2",
+            "the message of event 2 was changed",
+        ),
+        (
+            "DELETE FROM message WHERE ticket % 10 = 1 AND seq = 1",
+            "the message of event 1 is missing",
+        ),
         ("DELETE FROM ticket WHERE ticket % 10 = 2", "number 2 is missing"),
         ("DELETE FROM ticket WHERE ticket % 10 = 3", "number 3 is missing"),
         ("UPDATE register SET last = 4", "number 4 is missing"),

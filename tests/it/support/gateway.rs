@@ -81,7 +81,6 @@ pub struct TestGateway {
     pub database_url: String,
     pub client: reqwest::Client,
     pub api_token: String,
-    pub prefix: String,
     stop: CancellationToken,
     serving: tokio::task::JoinHandle<()>,
 }
@@ -95,7 +94,8 @@ impl TestGateway {
         };
         let direct = PgPool::connect(&database_url).await.unwrap();
         let (office, api_token) = set_up(&direct).await;
-        let prefix = spec.prefix.unwrap_or_else(|| format!("t{}", hex::encode(secret::random::<6>())));
+        let prefix =
+            spec.prefix.unwrap_or_else(|| format!("t{}", hex::encode(secret::random::<6>())));
         let redis = spec.redis_url.unwrap_or_else(redis_url);
         let config = config(&database_url, &redis, &prefix, &spec.settings);
         let clock = Clock::standing_at(spec.now);
@@ -124,7 +124,6 @@ impl TestGateway {
             database_url,
             client,
             api_token,
-            prefix,
             stop,
             serving,
         }
@@ -197,10 +196,8 @@ impl TestGateway {
 
     /// What the API says.
     pub async fn api(&self, path: &str) -> Answer {
-        let request = self
-            .client
-            .get(format!("{}/api/v1{path}", self.base))
-            .bearer_auth(&self.api_token);
+        let request =
+            self.client.get(format!("{}/api/v1{path}", self.base)).bearer_auth(&self.api_token);
         Answer::of(request.send().await.unwrap()).await
     }
 

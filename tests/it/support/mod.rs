@@ -38,11 +38,12 @@ pub async fn database() -> String {
     let mut admin = PgConnection::connect(&format!("{server}/postgres")).await.unwrap();
     // One test makes the template, the others wait for it.
     sql(&mut admin, "SELECT pg_advisory_lock(742)").await;
-    let there: bool = sqlx::query_scalar("SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)")
-        .bind(&template)
-        .fetch_one(&mut admin)
-        .await
-        .unwrap();
+    let there: bool =
+        sqlx::query_scalar("SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)")
+            .bind(&template)
+            .fetch_one(&mut admin)
+            .await
+            .unwrap();
     if !there {
         let draft = format!("{template}_draft");
         sql(&mut admin, &format!("DROP DATABASE IF EXISTS {draft}")).await;
