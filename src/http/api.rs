@@ -139,7 +139,7 @@ pub async fn create(
 pub struct ListQuery {
     state: Option<String>,
     channel: Option<String>,
-    level: Option<i16>,
+    level: Option<String>,
     q: Option<String>,
     limit: Option<i64>,
     after: Option<String>,
@@ -168,9 +168,11 @@ pub async fn list(
                 .ok_or_else(|| wrong("channel is wechat, hotline, window_phone or counter"))
         })
         .transpose()?;
-    let level = query
-        .level
-        .map(|number| Level::from_number(number).ok_or_else(|| wrong("level is 1, 3 or 5")))
+    let level = given(query.level)
+        .map(|text| {
+            let level = text.parse().ok().and_then(Level::from_number);
+            level.ok_or_else(|| wrong("level is 1, 3 or 5"))
+        })
         .transpose()?;
     let limit = query.limit.unwrap_or(PAGE);
     if !(1..=LONGEST_PAGE).contains(&limit) {

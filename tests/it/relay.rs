@@ -324,8 +324,8 @@ async fn each_robots_refusals_are_understood() {
     assert!(retry(&sent.unwrap_err()));
 }
 
-#[test]
-fn a_robot_elsewhere_than_where_robots_live_is_refused_by_its_key() {
+#[tokio::test]
+async fn a_robot_elsewhere_than_where_robots_live_is_refused_by_its_key() {
     for (text, key) in [
         ("kind = 'wecom'\nurl = 'https://evil.test/x'", "url"),
         ("kind = 'wecom'\nurl = 'http://qyapi.weixin.qq.com/x'", "url"),

@@ -11,6 +11,7 @@ use std::sync::LazyLock;
 
 const CSS: &str = include_str!("assets/desk.css");
 const JS: &str = include_str!("assets/desk.js");
+const ICON: &str = include_str!("assets/icon.svg");
 
 static CSS_ADDRESS: LazyLock<String> = LazyLock::new(|| address("desk.css", CSS));
 static JS_ADDRESS: LazyLock<String> = LazyLock::new(|| address("desk.js", JS));
@@ -32,6 +33,7 @@ pub(super) async fn serve(Path(name): Path<String>) -> Response {
     let (kind, content) = match name.as_str() {
         "desk.css" => ("text/css; charset=utf-8", CSS),
         "desk.js" => ("text/javascript; charset=utf-8", JS),
+        "icon.svg" => ("image/svg+xml", ICON),
         _ => return StatusCode::NOT_FOUND.into_response(),
     };
     let headers = [

@@ -380,6 +380,11 @@ fn nothing(view: View, query: &QueueQuery, frame: &Frame, now: DateTime<Utc>) ->
     }
 }
 
+/// Without data a browser would not tell the page.
+fn changed() -> Event {
+    Event::default().event("changed").data("queue")
+}
+
 /// Says that something changed; what it is, the page asks for itself.
 pub(super) async fn live(State(app): State<Shared>, LoggedIn(session): LoggedIn) -> Response {
     // Then the browser comes again, and whoever has been locked out meanwhile does not get in.
@@ -401,10 +406,7 @@ pub(super) async fn live(State(app): State<Shared>, LoggedIn(session): LoggedIn)
     let events = stream::unfold(watching, async |mut watching| {
         if !std::mem::replace(&mut watching.greeted, true) {
             // Whatever came between the page and this connection.
-            return Some((
-                Ok::<_, Infallible>(Event::default().event("changed").data("")),
-                watching,
-            ));
+            return Some((Ok::<_, Infallible>(changed()), watching));
         }
         loop {
             tokio::select! {
@@ -414,7 +416,7 @@ pub(super) async fn live(State(app): State<Shared>, LoggedIn(session): LoggedIn)
                     Ok(office) if office != watching.office => {}
                     Err(tokio::sync::broadcast::error::RecvError::Closed) => return None,
                     // Also when some were missed.
-                    _ => return Some((Ok(Event::default().event("changed").data("")), watching)),
+                    _ => return Some((Ok(changed()), watching)),
                 },
             }
         }

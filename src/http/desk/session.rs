@@ -118,7 +118,7 @@ pub(super) async fn login(
     let candidate = {
         let mut db = app.pool.acquire().await?;
         if let Some(until) = store::access::locked_until(&mut db, &login, &address, now).await? {
-            let minutes = (until - now).num_minutes() + 1;
+            let minutes = (until - now).num_seconds().div_euclid(60).max(1);
             let says = format!("密码输错次数太多，请 {minutes} 分钟后再试，或请管理员重设密码。");
             return Ok(page(StatusCode::TOO_MANY_REQUESTS, login, Some(says)));
         }

@@ -8,7 +8,11 @@ use super::{
 };
 use crate::{
     desk::{self, DeskError},
-    domain::{calendar::WhyDay, register::RegisterNumber, ticket::NotAllowed},
+    domain::{
+        calendar::{Reason, WhyDay},
+        register::RegisterNumber,
+        ticket::NotAllowed,
+    },
     http::Shared,
     offices::Office,
     store::{self, queue::QueueRow},
@@ -159,7 +163,8 @@ fn strip(days: &[WhyDay]) -> Vec<StripDay> {
             date: format!("{}/{}", day.date.month(), day.date.day()),
             weekday: wording::weekday(day.date.weekday()),
             says: match day.counted {
-                Some(number) => format!("第 {number} 天"),
+                Some(number) if day.reason == Reason::Weekday => format!("第 {number} 天"),
+                Some(number) => format!("第 {number} 天，{}", day.reason),
                 None => day.reason.to_string(),
             },
             counted: day.counted.is_some(),

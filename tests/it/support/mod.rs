@@ -66,7 +66,8 @@ pub async fn sql(db: &mut PgConnection, statement: &str) {
 
 /// One number from the database.
 pub async fn number(pool: &PgPool, query: &str) -> i64 {
-    sqlx::query_scalar(sqlx::AssertSqlSafe(query.to_owned())).fetch_one(pool).await.unwrap()
+    let query = format!("SELECT ({query})::bigint");
+    sqlx::query_scalar(sqlx::AssertSqlSafe(query)).fetch_one(pool).await.unwrap()
 }
 
 /// Asks again until it holds; fails after a while. For what another task does in its own time.

@@ -1,0 +1,117 @@
+//! Connections that each send one callback after the other, as the platform's do.
+
+use crate::{APP_ID, KEY, ORIGINAL_ID, TOKEN, WORDS};
+use intake_gateway::{clock::Clock, secret};
+use intake_wechat::sender::Sender;
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
+/// Answers with a receipt so far, over all cells.
+pub static ANSWERED: AtomicU64 = AtomicU64::new(0);
+
+/// What one cell measured.
+pub struct Figures {
+    pub per_second: f64,
+    pub p50_ms: f64,
+    pub p99_ms: f64,
+    pub errors: u64,
+}
+
+pub async fn run(address: SocketAddr, connections: usize, cell: Duration) -> Figures {
+    let sender = Arc::new(Sender::new(TOKEN, Some(KEY), APP_ID, ORIGINAL_ID));
+    let run = hex::encode(secret::random::<4>());
+    let errors = Arc::new(AtomicU64::new(0));
+    let began = Instant::now();
+    let tasks: Vec<_> = (0..connections)
+        .map(|n| {
+            let (sender, errors) = (Arc::clone(&sender), Arc::clone(&errors));
+            let name = format!("{run}{n:04}");
+            tokio::spawn(
+                async move { connection(address, &sender, &name, began + cell, &errors).await },
+            )
+        })
+        .collect();
+    let mut latencies = Vec::new();
+    for task in tasks {
+        latencies.extend(task.await.unwrap());
+    }
+    let took = began.elapsed().as_secs_f64();
+    latencies.sort_unstable();
+    let errors = errors.load(Ordering::SeqCst);
+    assert!(!latencies.is_empty(), "nothing was answered; {errors} errors");
+    ANSWERED.fetch_add(latencies.len() as u64, Ordering::SeqCst);
+    let at = |part: f64| {
+        let index = ((latencies.len() - 1) as f64 * part) as usize;
+        latencies[index].as_secs_f64() * 1000.0
+    };
+    Figures { per_second: latencies.len() as f64 / took, p50_ms: at(0.5), p99_ms: at(0.99), errors }
+}
+
+async fn connection(
+    address: SocketAddr,
+    sender: &Sender,
+    name: &str,
+    until: Instant,
+    errors: &AtomicU64,
+) -> Vec<Duration> {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.set_nodelay(true).unwrap();
+    let clock = Clock::system();
+    let mut latencies = Vec::with_capacity(8192);
+    let mut buffer = Vec::with_capacity(8192);
+    for n in 0_u64.. {
+        if Instant::now() >= until {
+            break;
+        }
+        let now = clock.now().timestamp();
+        let id = format!(
+            "{:020}",
+            (u64::from_str_radix(&name[..8], 16).unwrap() % 1_000_000) * 1_000_000_000 + n
+        );
+        let xml = sender.text(&format!("oBench{name}{n:09}"), WORDS, &id, now);
+        let (query, body) = sender.callback(&xml, now, "100007919", secret::random());
+        let request = format!(
+            "POST /channels/wechat/main?{query} HTTP/1.1\r\nHost: bench\r\nContent-Type: text/xml\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let began = Instant::now();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let status = response(&mut stream, &mut buffer).await;
+        if status == 200 {
+            latencies.push(began.elapsed());
+        } else {
+            errors.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+    latencies
+}
+
+/// Reads one response whole; returns its status.
+async fn response(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> u16 {
+    buffer.clear();
+    loop {
+        let read = stream.read_buf(buffer).await.unwrap();
+        assert!(read > 0, "the gateway closed the connection");
+        let Some(head) = buffer.windows(4).position(|window| window == b"\r\n\r\n") else {
+            continue;
+        };
+        let text = std::str::from_utf8(&buffer[..head]).unwrap().to_ascii_lowercase();
+        let length: usize = text
+            .lines()
+            .find_map(|line| line.strip_prefix("content-length: "))
+            .map_or(0, |length| length.parse().unwrap());
+        if buffer.len() >= head + 4 + length {
+            return text[9..12].parse().unwrap();
+        }
+    }
+}

@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# The measurements, on private servers with fsync and synchronous_commit on. With BENCH_SHORT=1 so
+# short that the figures mean nothing, to see that it works.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. scripts/servers.sh
+unset DATABASE_URL REDIS_URL
+servers_install
+folder=$PWD/target/bench-servers
+trap 'servers_remove "$folder"' EXIT
+servers_remove "$folder"
+PG_OPTIONS="-c shared_buffers=1GB -c max_wal_size=8GB" servers_start "$folder"
+export SQLX_OFFLINE=true
+cargo bench --locked --quiet --bench gateway
