@@ -201,7 +201,7 @@ impl Config {
                     key.to_uppercase()
                 ));
             }
-            if !url.starts_with(scheme) && !(scheme == "redis" && url.starts_with("unix")) {
+            if !(url.starts_with(scheme) || scheme == "redis" && url.starts_with("unix")) {
                 return wrong(format!("{key} is no {scheme} URL"));
             }
         }

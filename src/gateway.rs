@@ -13,7 +13,7 @@ use crate::{
         TimerKey,
         fire::{Done, offices_of},
         index::Index,
-        runner::Runner,
+        runner::{OnFired, Runner},
     },
     secret,
     store::StoreError,
@@ -266,10 +266,10 @@ async fn check_schema(pool: &PgPool) -> Result<(), StartError> {
 
 type RelaySlot = Arc<std::sync::OnceLock<Arc<Relay>>>;
 
-fn on_fired(live: Live) -> (Arc<dyn Fn(&Done) + Send + Sync>, RelaySlot) {
+fn on_fired(live: Live) -> (OnFired, RelaySlot) {
     let slot = RelaySlot::default();
     let relay = Arc::clone(&slot);
-    let on_fired = Arc::new(move |done: &Done| {
+    let on_fired: OnFired = Arc::new(move |done: &Done| {
         for office in offices_of(&done.fired) {
             live.changed(office);
         }

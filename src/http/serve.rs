@@ -60,7 +60,7 @@ pub async fn serve(
     shutdown: CancellationToken,
 ) {
     let places = Arc::new(Semaphore::new(limits.connections));
-    let by_address: Arc<Mutex<HashMap<IpAddr, usize>>> = Arc::default();
+    let by_address = Seats::default();
     let tasks = TaskTracker::new();
     let pause = Wake::default();
     loop {
@@ -117,14 +117,12 @@ pub async fn serve(
 }
 
 /// One address' share of the connections.
-struct Seat(Option<(Arc<Mutex<HashMap<IpAddr, usize>>>, IpAddr)>);
+struct Seat(Option<(Seats, IpAddr)>);
+
+type Seats = Arc<Mutex<HashMap<IpAddr, usize>>>;
 
 impl Seat {
-    fn take(
-        seats: &Arc<Mutex<HashMap<IpAddr, usize>>>,
-        address: IpAddr,
-        limits: &Limits,
-    ) -> Option<Self> {
+    fn take(seats: &Seats, address: IpAddr, limits: &Limits) -> Option<Self> {
         if limits.trusted.contains(&address) {
             return Some(Self(None));
         }

@@ -63,6 +63,11 @@ pub async fn locked_until(
 ///
 /// # Errors
 /// [`StoreError`].
+#[expect(
+    clippy::allow_attributes,
+    clippy::allow_attributes_without_reason,
+    reason = "within sqlx's macro"
+)]
 pub async fn failed(
     db: &mut PgConnection,
     login: &str,
@@ -71,25 +76,28 @@ pub async fn failed(
     allowed: i32,
     lock_until: DateTime<Utc>,
 ) -> Result<bool, StoreError> {
-    let locked = sqlx::query_scalar!(
+    // Failures from before are forgotten, and the lock is theirs alone.
+    let since = now - (lock_until - now);
+    let row = sqlx::query!(
         r#"INSERT INTO login_failure AS f (login, address, failures, failed_at)
            VALUES ($1, $2, 1, $3)
            ON CONFLICT (login, address) DO UPDATE SET
-               failures = CASE WHEN f.failed_at < $3 - ($5::timestamptz - $3) THEN 1
-                               WHEN f.locked_until <= $3 THEN 1 ELSE f.failures + 1 END,
-               locked_until = CASE WHEN f.failures + 1 >= $4 AND f.failed_at >= $3 - ($5 - $3)
-                                    AND (f.locked_until IS NULL OR f.locked_until > $3) THEN $5 END,
+               failures = CASE WHEN f.failed_at < $6 OR f.locked_until <= $3 THEN 1
+                               ELSE f.failures + 1 END,
+               locked_until = CASE WHEN f.failures + 1 >= $4 AND f.failed_at >= $6
+                                    AND (f.locked_until IS NULL OR f.locked_until > $3) THEN $5::timestamptz END,
                failed_at = $3
            RETURNING locked_until IS NOT NULL AS "locked!""#,
         login,
         address,
         now,
         allowed,
-        lock_until
+        lock_until,
+        since
     )
     .fetch_one(db)
     .await?;
-    Ok(locked)
+    Ok(row.locked)
 }
 
 /// Forgets failures after a success.

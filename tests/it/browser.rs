@@ -64,6 +64,14 @@ async fn appears(browser: &Client, css: &str) -> fantoccini::elements::Element {
         .unwrap_or_else(|error| panic!("{css}: {error}"))
 }
 
+/// The words at a place, once it is there; the page may replace it at any moment.
+async fn words(browser: &Client, css: &str) -> String {
+    appears(browser, css).await;
+    let script = "return document.querySelector(arguments[0])?.innerText ?? ''";
+    let text = browser.execute(script, vec![css.into()]).await.unwrap();
+    text.as_str().unwrap_or_default().to_owned()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_officer_logs_in_sees_a_message_arrive_registers_and_claims() {
     let gateway = Spec::at(at("2026-11-24 09:10")).start().await;
@@ -75,18 +83,17 @@ async fn an_officer_logs_in_sees_a_message_arrive_registers_and_claims() {
     appears(&browser, "input[name=login]").await.send_keys("zhao.min").await.unwrap();
     let password = appears(&browser, "input[name=password]").await;
     password.send_keys(&format!("{PASSWORD}{}", Key::Enter)).await.unwrap();
-    let empty = appears(&browser, ".empty").await.text().await.unwrap();
+    let empty = words(&browser, ".empty").await;
     assert!(empty.contains("现在没有待办"), "{empty}");
     browser.execute("window.notReloaded = true", Vec::new()).await.unwrap();
 
     // A citizen writes now, and it appears without a reload.
     gateway.wechat("oA", "城东路路灯坏了三天没人修", "1").await.reply();
-    let row = appears(&browser, "tr[data-ticket='BCS-2026-000001']").await;
-    let text = row.text().await.unwrap();
+    let text = words(&browser, "tr[data-ticket='BCS-2026-000001']").await;
     assert!(text.contains("路灯") && text.contains("微信") && text.contains("待认领"), "{text}");
     let stays = browser.execute("return window.notReloaded", Vec::new()).await.unwrap();
     assert_eq!(stays, true);
-    let views = appears(&browser, "#views a[aria-current]").await.text().await.unwrap();
+    let views = words(&browser, "#views a[aria-current]").await;
     assert!(views.contains('1'), "the count is true: {views}");
 
     // Under a pointer that was just moved nothing moves: a line says what came.
@@ -98,9 +105,8 @@ async fn an_officer_logs_in_sees_a_message_arrive_registers_and_claims() {
         .await
         .unwrap();
     gateway.wechat("oB", "社保卡补办", "2").await.reply();
-    let news = appears(&browser, "#news:not([hidden])").await;
-    assert!(news.text().await.unwrap().contains("1 条新反映"));
-    news.click().await.unwrap();
+    assert!(words(&browser, "#news:not([hidden])").await.contains("1 条新反映"));
+    appears(&browser, "#news:not([hidden])").await.click().await.unwrap();
     appears(&browser, "tr[data-ticket='BCS-2026-000002']").await;
 
     // Registers by keyboard; a half-written form survives a reload.
@@ -113,9 +119,9 @@ async fn an_officer_logs_in_sees_a_message_arrive_registers_and_claims() {
     problem.send_keys("被退回三次").await.unwrap();
     appears(&browser, "input[name=name]").await.send_keys("李春梅").await.unwrap();
     appears(&browser, "form.form button.primary").await.click().await.unwrap();
-    let done = appears(&browser, ".done").await.text().await.unwrap();
+    let done = words(&browser, ".done").await;
     assert!(done.contains("已登记"), "{done}");
-    let heading = appears(&browser, "h1").await.text().await.unwrap();
+    let heading = words(&browser, "h1").await;
     assert_eq!(heading, "BCS-2026-000003");
 
     // Claims the citizen's message with a key.
@@ -123,9 +129,9 @@ async fn an_officer_logs_in_sees_a_message_arrive_registers_and_claims() {
     browser.goto(&ticket).await.unwrap();
     appears(&browser, "button[data-key=c]").await;
     appears(&browser, "body").await.send_keys("c").await.unwrap();
-    let done = appears(&browser, ".done").await.text().await.unwrap();
+    let done = words(&browser, ".done").await;
     assert!(done.contains("已认领"), "{done}");
-    let page = appears(&browser, "main").await.text().await.unwrap();
+    let page = words(&browser, "main").await;
     assert!(page.contains("赵敏 负责办理"), "{page}");
     browser.close().await.unwrap();
 }

@@ -312,7 +312,7 @@ async fn the_ticket_says_why_its_date_is_what_it_is() {
     assert!(page.contains("10月9日 周五 16:30 前办结"), "{page}");
     assert!(page.contains("10/8") && page.contains("收到，不计") && page.contains("第 1 天"));
     let mut db = gateway.pool.acquire().await.unwrap();
-    sql(&mut db, "UPDATE ticket SET level = 5, due_at = '2026-10-15 16:30+08'").await;
+    sql(&mut db, "UPDATE ticket SET level = 5, due_at = '2026-10-14 16:30+08'").await;
     let page = desk.get("/desk/tickets/BCS-2026-000001").await.text();
     assert!(
         page.contains("10/10") && page.contains("国庆节"),
