@@ -19,7 +19,7 @@ pub enum DeskError {
     #[error("no such ticket")]
     NoTicket,
     /// The rules do not allow it.
-    #[error("not allowed: {0}")]
+    #[error("not allowed")]
     NotAllowed(#[source] NotAllowed),
     /// The database.
     #[error("not done")]

@@ -154,11 +154,12 @@ impl Gateway {
             .stdin(Stdio::null())
             .spawn()
             .unwrap();
+        let gateway = Self { process, address, pool, config };
         let mut turn = tokio::time::interval(Duration::from_millis(50));
         while tokio::net::TcpStream::connect(address).await.is_err() {
             turn.tick().await;
         }
-        Self { process, address, pool, config }
+        gateway
     }
 
     /// The most memory that the process had in use, in MiB.
@@ -180,7 +181,14 @@ impl Gateway {
         let mut db = self.pool.acquire().await.unwrap();
         let report = intake_gateway::verify::verify(&mut db).await.unwrap();
         assert!(report.faults.is_empty(), "{:?}", report.faults);
-        std::fs::remove_file(&self.config).unwrap();
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        let _ = std::fs::remove_file(&self.config);
     }
 }
 
@@ -247,23 +255,24 @@ async fn timers_of_one() -> Vec<i16> {
     if open { vec![2, 3] } else { vec![1, 2, 3] }
 }
 
-/// One statement that writes for one submission what the gateway writes.
+/// One statement that writes for one submission what the gateway writes. Without colons before
+/// letters and digits: these are pgbench's variables.
 fn one_transaction(number: &str, timers: &[i16]) -> String {
     let digest = "sha256(n::text::bytea)";
     let xml = format!(
         "<xml><ToUserName><![CDATA[{ORIGINAL_ID}]]></ToUserName>\n<FromUserName><![CDATA[oBench]]></FromUserName>\n<CreateTime>1770000000</CreateTime>\n<MsgType><![CDATA[text]]></MsgType>\n<Content><![CDATA[{WORDS}]]></Content>\n<MsgId>1</MsgId>\n</xml>"
     );
     let first: String = WORDS.chars().take(80).collect();
-    let data = r#"{"channel":"wechat","digest":"0000000000000000000000000000000000000000000000000000000000000000","accepted_at":"2026-11-24T01:10:00Z","follow_up_at":null,"due_at":"2026-11-25T08:30:00Z","provisional":false,"urgent":false}"#;
+    let data = r#"{"channel":"wechat","digest":"0000000000000000000000000000000000000000000000000000000000000000","accepted_at":"2026-11-24T01.10.00Z","follow_up_at": null,"due_at":"2026-11-25T08.30.00Z","provisional": false,"urgent": false}"#;
     let timers: Vec<String> = timers.iter().map(|kind| format!("({kind})")).collect();
     let timers = timers.join(", ");
     let lines = [
         format!("WITH n AS MATERIALIZED ({number})"),
-        format!("i AS (INSERT INTO inbound (office_id, source, source_id, digest, received_at, ticket, appended, due_at, provisional) SELECT 1, 'wechat:main', 'oBench/' || n, {digest}, now(), 2026000000000 + n, false, now(), false FROM n)"),
-        "h AS (INSERT INTO thread SELECT 1, 'wechat:main:oBench' || n, 2026000000000 + n FROM n)".to_owned(),
-        format!("t AS (INSERT INTO ticket (office_id, ticket, channel, state, urgency, problem, thread, registered_at, accepted_at, due_at, provisional, calendar_version, events, chain) SELECT 1, 2026000000000 + n, 'wechat', 'registered', 1, '{first}', 'wechat:main:oBench' || n, now(), now(), now() + interval '1 day', false, 1, 1, {digest} FROM n)"),
+        format!("i AS (INSERT INTO inbound (office_id, source, source_id, digest, received_at, ticket, appended, due_at, provisional) SELECT 1, 'wechat-main', 'oBench/' || n, {digest}, now(), 2026000000000 + n, false, now(), false FROM n)"),
+        "h AS (INSERT INTO thread SELECT 1, 'wechat-main-oBench' || n, 2026000000000 + n FROM n)".to_owned(),
+        format!("t AS (INSERT INTO ticket (office_id, ticket, channel, state, urgency, problem, thread, registered_at, accepted_at, due_at, provisional, calendar_version, events, chain) SELECT 1, 2026000000000 + n, 'wechat', 'registered', 1, '{first}', 'wechat-main-oBench' || n, now(), now(), now() + interval '1 day', false, 1, 1, {digest} FROM n)"),
         format!("e AS (INSERT INTO event SELECT 1, 2026000000000 + n, 1, now(), 'citizen', 'registered', '{data}', {digest} FROM n)"),
-        format!("m AS (INSERT INTO message SELECT 1, 2026000000000 + n, 1, 'wechat:main', 'oBench/' || n, now(), now(), '{WORDS}', NULL, '{xml}'::bytea FROM n)"),
+        format!("m AS (INSERT INTO message SELECT 1, 2026000000000 + n, 1, 'wechat-main', 'oBench/' || n, now(), now(), '{WORDS}', NULL, '{xml}'::bytea FROM n)"),
         format!("k AS (INSERT INTO timer SELECT 1, 2026000000000 + n, k, 1, 0, now() + interval '1 day' FROM n, (VALUES {timers}) v(k))"),
         "o AS (INSERT INTO outbox (office_id, kind, ticket, urgent, data, created_at, not_before) SELECT 1, 'registered', 2026000000000 + n, false, '{\"channel\": \"wechat\"}', now(), now() FROM n)".to_owned(),
     ];

@@ -43,10 +43,10 @@ pub struct Settings {
 #[derive(Debug, thiserror::Error)]
 pub enum StepError {
     /// PostgreSQL.
-    #[error("PostgreSQL: {0}")]
+    #[error("PostgreSQL")]
     Store(#[source] StoreError),
     /// Redis.
-    #[error("Redis: {0}")]
+    #[error("Redis")]
     Index(#[source] IndexError),
 }
 
