@@ -50,12 +50,16 @@ struct Plan {
 
 impl Plan {
     fn read() -> Self {
-        if std::env::var_os("BENCH_SHORT").is_some() {
-            let cell = Duration::from_secs(1);
-            return Self { cell, rounds: 1, connections: vec![1, 8], timers: 5000 };
+        let short = std::env::var_os("BENCH_SHORT").is_some();
+        let connections = std::env::var("BENCH_CONNECTIONS")
+            .unwrap_or_else(|_| if short { "1,8" } else { "1,8,32,64" }.to_owned())
+            .split(',')
+            .map(|number| number.parse().expect("BENCH_CONNECTIONS is like 1,8,64"))
+            .collect();
+        if short {
+            return Self { cell: Duration::from_secs(1), rounds: 1, connections, timers: 5000 };
         }
-        let cell = Duration::from_secs(5);
-        Self { cell, rounds: 3, connections: vec![1, 8, 32, 64], timers: 100_000 }
+        Self { cell: Duration::from_secs(5), rounds: 3, connections, timers: 100_000 }
     }
 }
 

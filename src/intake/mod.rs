@@ -127,6 +127,7 @@ impl Intake {
                 settings,
                 on_commit: Arc::clone(&on_commit),
                 closing: closing.clone(),
+                own: None,
             };
             tasks.spawn(writer.run());
         }

@@ -3,7 +3,7 @@
 use super::{Accepted, OnCommit, RETRY_AFTER_S, Settings, Waiting, batch};
 use crate::store::{self, StoreError};
 use intake_contract::Busy;
-use sqlx::{Connection, PgPool};
+use sqlx::{Connection, PgConnection, PgPool};
 use std::{sync::Arc, time::Duration};
 use tokio::sync::{Mutex, mpsc};
 use tokio_util::sync::CancellationToken;
@@ -14,13 +14,15 @@ pub(super) struct Writer {
     pub(super) settings: Settings,
     pub(super) on_commit: OnCommit,
     pub(super) closing: CancellationToken,
+    /// This writer's connection, once it has one.
+    pub(super) own: Option<PgConnection>,
 }
 
 /// Of one attempt at a batch, everything included; less than the sender's patience.
 const ATTEMPT_WITHIN: Duration = Duration::from_millis(2500);
 
 impl Writer {
-    pub(super) async fn run(self) {
+    pub(super) async fn run(mut self) {
         let mut batch = Vec::with_capacity(self.settings.batch);
         loop {
             // Writers take turns at the queue, not at the database: while one commits, the next
@@ -37,7 +39,7 @@ impl Writer {
         }
     }
 
-    async fn commit(&self, batch: Vec<Waiting>) {
+    async fn commit(&mut self, batch: Vec<Waiting>) {
         metrics::histogram!(crate::telemetry::BATCH_SIZE).record(batch.len() as f64);
         match self.attempt(&batch).await {
             Ok(accepted) => answer(batch, accepted),
@@ -55,24 +57,30 @@ impl Writer {
         }
     }
 
-    async fn attempt(&self, batch: &[Waiting]) -> Result<Vec<Accepted>, StoreError> {
+    async fn attempt(&mut self, batch: &[Waiting]) -> Result<Vec<Accepted>, StoreError> {
+        // Kept only when it came through whole: after a failure its state is anybody's guess.
+        let own = self.own.take();
         let work = async {
-            let mut db = self.pool.acquire().await?;
+            let mut db = match own {
+                Some(db) => db,
+                None => store::own_connection(&self.pool).await?,
+            };
             let mut transaction = db.begin().await?;
             let (accepted, committed) =
                 batch::register(&mut transaction, batch, self.settings.quiet).await?;
             transaction.commit().await?;
-            Ok((accepted, committed))
+            Ok((db, accepted, committed))
         };
-        let (accepted, committed) = tokio::time::timeout(ATTEMPT_WITHIN, work)
+        let (db, accepted, committed) = tokio::time::timeout(ATTEMPT_WITHIN, work)
             .await
             .unwrap_or(Err(StoreError::Unavailable(sqlx::Error::PoolTimedOut)))?;
+        self.own = Some(db);
         (self.on_commit)(&committed);
         Ok(accepted)
     }
 
     /// Something in the batch is poison: each by itself, and the quarantine for what is refused.
-    async fn one_by_one(&self, batch: Vec<Waiting>, error: &StoreError) {
+    async fn one_by_one(&mut self, batch: Vec<Waiting>, error: &StoreError) {
         tracing::warn!(error = %causes(error), batch = batch.len(), "the database refused a batch; trying one by one");
         for waiting in batch {
             let one = [waiting];

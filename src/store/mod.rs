@@ -16,6 +16,7 @@ pub mod timer;
 pub mod verify;
 
 use crate::domain::register::{NotANumber, RegisterNumber};
+use sqlx::{PgConnection, PgPool};
 
 /// Why a statement did not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -78,6 +79,20 @@ impl From<sqlx::Error> for StoreError {
         };
         if refused { Self::Refused(error) } else { Self::Unavailable(error) }
     }
+}
+
+/// A connection of one's own, for work that never pauses: its plans stay warm and nobody asks
+/// first whether it is alive. Batches join tables by key: the planner has no idea how long an
+/// `unnest` is, and on a young table it would rather read the whole of it and keep that plan.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn own_connection(pool: &PgPool) -> Result<PgConnection, StoreError> {
+    const BY_KEY: &str = "SET enable_seqscan = off; SET enable_hashjoin = off; \
+        SET enable_mergejoin = off; SET plan_cache_mode = force_generic_plan";
+    let mut db = pool.acquire().await?.detach();
+    sqlx::raw_sql(BY_KEY).execute(&mut db).await?;
+    Ok(db)
 }
 
 /// Checks that a statement changed as many rows as the rule says.
