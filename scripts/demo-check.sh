@@ -39,7 +39,10 @@ trap - EXIT
 kill -INT "$demo" 2>/dev/null || true
 kill -TERM "$demo" 2>/dev/null || true
 wait "$demo" 2>/dev/null || true
-left=$(pgrep -f "$DEMO_FOLDER" || true)
+left=
+for process in /proc/[0-9]*; do
+  if tr '\0' ' ' < "$process/cmdline" 2>/dev/null | grep -q -- "$DEMO_FOLDER/"; then left="$left ${process#/proc/}"; fi
+done
 [ -z "$left" ] || die "demo-check: still running: $left"
 scripts/demo.sh clean 2>/dev/null
 say "demo-check: $wechat, $hotline and $counter were in the queue; nothing is left running"

@@ -50,9 +50,12 @@ impl Live {
                 known.clear();
                 continue;
             }
-            let Ok(mut db) = pool.acquire().await else { continue };
             for office in offices.all().keys() {
-                let Ok(pulse) = store::queue::pulse(&mut db, *office).await else { break };
+                let pulse = store::within(ASK_EVERY * 2, async {
+                    let mut db = pool.acquire().await?;
+                    store::queue::pulse(&mut db, *office).await
+                });
+                let Ok(pulse) = pulse.await else { break };
                 if known.insert(*office, pulse).is_some_and(|before| before != pulse) {
                     self.changed(*office);
                 }

@@ -414,7 +414,14 @@ impl<'a> Builder<'a> {
         from: DateTime<Utc>,
     ) {
         let Waiting { office, submission, received_at, .. } = waiting;
-        let not_before = if urgent { *received_at } else { office.calendar.next_open(from).value };
+        let opens = office.calendar.next_open(from).value;
+        let not_before = if urgent {
+            *received_at
+        } else if opens > from {
+            opens + TimeDelta::seconds(crate::relay::GATHER_S)
+        } else {
+            opens
+        };
         let effects = &mut self.writes.effects;
         effects.office.push(office.id.0);
         effects.kind.push(kind.to_owned());

@@ -69,11 +69,9 @@ impl Writer {
             let (accepted, committed) =
                 batch::register(&mut transaction, batch, self.settings.quiet).await?;
             transaction.commit().await?;
-            Ok((db, accepted, committed))
+            Ok::<_, StoreError>((db, accepted, committed))
         };
-        let (db, accepted, committed) = tokio::time::timeout(ATTEMPT_WITHIN, work)
-            .await
-            .unwrap_or(Err(StoreError::Unavailable(sqlx::Error::PoolTimedOut)))?;
+        let (db, accepted, committed) = store::within(ATTEMPT_WITHIN, work).await?;
         self.own = Some(db);
         (self.on_commit)(&committed);
         Ok(accepted)
@@ -114,11 +112,9 @@ impl Writer {
             )
             .await?;
             transaction.commit().await?;
-            Ok(vec![Accepted::Quarantined])
+            Ok::<_, StoreError>(vec![Accepted::Quarantined])
         };
-        tokio::time::timeout(ATTEMPT_WITHIN, work)
-            .await
-            .unwrap_or(Err(StoreError::Unavailable(sqlx::Error::PoolTimedOut)))
+        store::within(ATTEMPT_WITHIN, work).await
     }
 }
 

@@ -54,7 +54,12 @@ pub const DESK: &str = "desk";
 
 /// One attempt is given up after this; the adapter's own limit is shorter.
 const ATTEMPT_WITHIN: Duration = Duration::from_secs(20);
+/// Of one call on the database.
+const CALL_WITHIN: Duration = Duration::from_secs(10);
 const EFFECTS_AT_A_TIME: i64 = 2000;
+/// What is told at an opening gathers so long: what came in overnight and what is to be followed up
+/// are one digest.
+pub const GATHER_S: i64 = 5;
 const NOTICES_AT_A_TIME: i64 = 100;
 
 /// The relay of one replica.
@@ -102,15 +107,16 @@ impl Relay {
     pub async fn step(&self) -> Result<usize, StoreError> {
         let now = self.clock.now();
         for office in self.offices.all().values() {
-            self.plan(office, now).await?;
+            store::within(CALL_WITHIN, self.plan(office, now)).await?;
         }
         let mut attempted = 0;
         loop {
-            let taken = {
+            let lease_until = now + TimeDelta::from_std(ATTEMPT_WITHIN * 3).unwrap_or_default();
+            let taken = store::within(CALL_WITHIN, async {
                 let mut db = self.pool.acquire().await?;
-                let lease_until = now + TimeDelta::from_std(ATTEMPT_WITHIN * 3).unwrap_or_default();
-                store::notice::take(&mut db, now, lease_until, NOTICES_AT_A_TIME).await?
-            };
+                store::notice::take(&mut db, now, lease_until, NOTICES_AT_A_TIME).await
+            })
+            .await?;
             if taken.is_empty() {
                 return Ok(attempted);
             }
@@ -202,7 +208,7 @@ impl Relay {
             let mut db = self.pool.acquire().await?;
             store::notice::ended(&mut db, &attempt, &recipients, &ended, now).await
         };
-        if let Err(error) = recorded.await {
+        if let Err(error) = store::within(CALL_WITHIN, recorded).await {
             tracing::warn!(error = %telemetry::causes(&error), notice.id = attempt.id.0, "a notice's end could not be recorded; it may be sent twice");
         }
     }
@@ -212,10 +218,12 @@ impl Relay {
         attempt: &Attempt,
         now: DateTime<Utc>,
     ) -> Result<(Vec<String>, End), StoreError> {
-        let recipients = {
+        let audience = Audience::read(&attempt.audience);
+        let recipients = store::within(CALL_WITHIN, async {
             let mut db = self.pool.acquire().await?;
-            resolve(&mut db, attempt.office, &Audience::read(&attempt.audience), now).await?
-        };
+            resolve(&mut db, attempt.office, &audience, now).await
+        })
+        .await?;
         let names = recipients.iter().map(|contact| contact.name.clone()).collect();
         if attempt.target == DESK {
             return Ok((names, End::Sent));

@@ -7,6 +7,7 @@ use crate::{
         event::{Actor, Happened},
         id::OfficeId,
         ladder::{Terms, fall_due},
+        timer::TimerKind,
     },
     offices::Offices,
     store::{
@@ -14,6 +15,7 @@ use crate::{
         timer::{self as store, Effects, Fired},
     },
 };
+use chrono::TimeDelta;
 use sqlx::{Connection, PgConnection};
 use std::collections::BTreeMap;
 
@@ -83,7 +85,11 @@ pub async fn fire(
             effects.tell.push(effect.tell.to_owned());
             effects.tell_data.push(told(&effect.happened, ticket.accountable.map(|id| id.0)));
             effects.urgent.push(false);
-            effects.not_before.push(office.calendar.next_open(now).value);
+            let gathers = match key.kind {
+                TimerKind::FollowUp => TimeDelta::seconds(crate::relay::GATHER_S),
+                _ => TimeDelta::zero(),
+            };
+            effects.not_before.push(office.calendar.next_open(now).value + gathers);
             for (kind, due_at) in effect.arm {
                 effects.arm.office.push(office_id.0);
                 effects.arm.ticket.push(number.as_i64());

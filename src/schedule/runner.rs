@@ -8,7 +8,7 @@ use super::{
 use crate::{
     lifecycle::Wake,
     offices::Offices,
-    store::{self, StoreError},
+    store::{self, StoreError, within},
     telemetry,
 };
 use futures::StreamExt;
@@ -271,13 +271,11 @@ impl Runner {
     }
 
     async fn fire(&self, keys: &[TimerKey]) -> Result<fire::Done, StepError> {
-        let work = async {
+        let done = within(STATEMENT_WITHIN, async {
             let mut db = self.pool.acquire().await?;
             fire::fire(&mut db, &self.offices, keys).await
-        };
-        let done = tokio::time::timeout(STATEMENT_WITHIN, work)
-            .await
-            .unwrap_or(Err(StoreError::Unavailable(sqlx::Error::PoolTimedOut)))?;
+        })
+        .await?;
         for key in &done.fired {
             metrics::counter!(telemetry::TIMERS_FIRED, "kind" => key.kind.as_str()).increment(1);
         }
@@ -296,8 +294,11 @@ impl Runner {
         let fired: std::collections::HashSet<_> = done.fired.iter().map(TimerKey::member).collect();
         let rest: Vec<TimerKey> =
             keys.iter().filter(|key| !fired.contains(&key.member())).copied().collect();
-        let mut db = self.pool.acquire().await?;
-        Ok(store::timer::still_armed(&mut db, &rest).await?)
+        let armed = within(STATEMENT_WITHIN, async {
+            let mut db = self.pool.acquire().await?;
+            store::timer::still_armed(&mut db, &rest).await
+        });
+        Ok(armed.await?)
     }
 
     async fn current_epoch(&self) -> Result<i64, StepError> {
@@ -305,10 +306,28 @@ impl Runner {
         if known != 0 {
             return Ok(known);
         }
-        let mut db = self.pool.acquire().await?;
-        let epoch = store::timer::epoch(&mut db, SHARD).await?.unwrap_or(0);
+        let epoch = self.truth().await?.unwrap_or(0);
         self.epoch.store(epoch, Ordering::Relaxed);
         Ok(epoch)
+    }
+
+    /// The epoch that PostgreSQL holds.
+    async fn truth(&self) -> Result<Option<i64>, StoreError> {
+        within(STATEMENT_WITHIN, async {
+            let mut db = self.pool.acquire().await?;
+            store::timer::epoch(&mut db, SHARD).await
+        })
+        .await
+    }
+
+    /// Takes or renews this replica's turn at reconciling.
+    async fn take_turn(&self) -> Result<bool, StoreError> {
+        let seconds = STATEMENT_WITHIN.as_secs_f64() * 3.0;
+        within(STATEMENT_WITHIN, async {
+            let mut db = self.pool.acquire().await?;
+            store::lease::take(&mut db, "schedule", &self.owner, seconds).await
+        })
+        .await
     }
 
     /// Rebuilds the index when it is not of the current epoch, and fires what is late straight
@@ -317,12 +336,10 @@ impl Runner {
     /// # Errors
     /// [`StepError`]. Redis being away is none: then the sweep does all the work.
     pub async fn reconcile(&self) -> Result<usize, StepError> {
-        let mut db = self.pool.acquire().await?;
-        let seconds = STATEMENT_WITHIN.as_secs_f64() * 3.0;
-        if !store::lease::take(&mut db, "schedule", &self.owner, seconds).await? {
+        if !self.take_turn().await? {
             return Ok(0);
         }
-        let epoch = store::timer::epoch(&mut db, SHARD).await?;
+        let epoch = self.truth().await?;
         match self.index.epoch().await {
             Ok(found) => {
                 if found.is_none() || found != epoch {
@@ -340,13 +357,17 @@ impl Runner {
         let late = if self.index_works() { self.settings.late } else { Duration::ZERO };
         let mut swept = 0;
         loop {
-            let keys =
-                store::timer::late(&mut db, late.as_secs_f64(), self.settings.batch as i64).await?;
+            let limit = self.settings.batch as i64;
+            let keys = within(STATEMENT_WITHIN, async {
+                let mut db = self.pool.acquire().await?;
+                store::timer::late(&mut db, late.as_secs_f64(), limit).await
+            })
+            .await?;
             if keys.is_empty() {
                 break;
             }
             swept += self.fire(&keys).await?.fired.len();
-            store::lease::take(&mut db, "schedule", &self.owner, seconds).await?;
+            self.take_turn().await?;
         }
         if swept > 0 {
             metrics::counter!(telemetry::TIMERS_SWEPT).increment(swept as u64);
@@ -361,13 +382,14 @@ impl Runner {
     /// [`StepError`].
     pub async fn rebuild(&self) -> Result<usize, StepError> {
         let mut db = self.pool.acquire().await?;
-        let epoch = store::timer::next_epoch(&mut db, SHARD).await?;
+        let epoch = within(STATEMENT_WITHIN, store::timer::next_epoch(&mut db, SHARD)).await?;
         self.index.clear().await?;
         let mut after: Option<TimerKey> = None;
         let mut entered = 0;
         loop {
             const PAGE: i64 = 10_000;
-            let page = store::timer::armed_after(&mut db, after.as_ref(), PAGE).await?;
+            let page = store::timer::armed_after(&mut db, after.as_ref(), PAGE);
+            let page = within(STATEMENT_WITHIN, page).await?;
             self.index.schedule(&page).await?;
             entered += page.len();
             after = page.last().copied();

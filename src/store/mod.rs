@@ -17,6 +17,7 @@ pub mod verify;
 
 use crate::domain::register::{NotANumber, RegisterNumber};
 use sqlx::{PgConnection, PgPool};
+use std::time::Duration;
 
 /// Why a statement did not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -78,6 +79,21 @@ impl From<sqlx::Error> for StoreError {
             _ => false,
         };
         if refused { Self::Refused(error) } else { Self::Unavailable(error) }
+    }
+}
+
+/// A call with its limit on this side: a network that swallows packets answers nothing, and the
+/// server's own limit is then never heard of.
+///
+/// # Errors
+/// [`StoreError`]; unavailable when `limit` has passed.
+pub async fn within<T, E: From<StoreError>>(
+    limit: Duration,
+    call: impl Future<Output = Result<T, E>>,
+) -> Result<T, E> {
+    match tokio::time::timeout(limit, call).await {
+        Ok(result) => result,
+        Err(_) => Err(StoreError::Unavailable(sqlx::Error::PoolTimedOut).into()),
     }
 }
 

@@ -252,22 +252,23 @@ fn like_pattern(words: &str) -> String {
     pattern
 }
 
-struct Row {
-    ticket: i64,
-    channel: String,
-    state: String,
-    level: i16,
-    urgency: i16,
-    overdue: bool,
-    problem: String,
-    citizen_name: Option<String>,
-    citizen_phone: Option<String>,
-    registered_at: DateTime<Utc>,
-    accepted_at: DateTime<Utc>,
-    follow_up_at: Option<DateTime<Utc>>,
-    due_at: DateTime<Utc>,
-    provisional: bool,
-    accountable: Option<String>,
+/// A row as it stands in the database.
+pub(super) struct Row {
+    pub(super) ticket: i64,
+    pub(super) channel: String,
+    pub(super) state: String,
+    pub(super) level: i16,
+    pub(super) urgency: i16,
+    pub(super) overdue: bool,
+    pub(super) problem: String,
+    pub(super) citizen_name: Option<String>,
+    pub(super) citizen_phone: Option<String>,
+    pub(super) registered_at: DateTime<Utc>,
+    pub(super) accepted_at: DateTime<Utc>,
+    pub(super) follow_up_at: Option<DateTime<Utc>>,
+    pub(super) due_at: DateTime<Utc>,
+    pub(super) provisional: bool,
+    pub(super) accountable: Option<String>,
 }
 
 impl TryFrom<Row> for QueueRow {

@@ -1,6 +1,6 @@
 //! One ticket: reading it whole, and changing it under lock.
 
-use super::{StoreError, bad, number, queue::QueueRow};
+use super::{StoreError, bad, number, queue, queue::QueueRow};
 use crate::domain::{
     chain::{Entry, Link},
     event::{Actor, Happened},
@@ -10,7 +10,7 @@ use crate::domain::{
     ticket::{State, Ticket},
 };
 use chrono::{DateTime, Utc};
-use intake_contract::{Attachment, ChannelKind};
+use intake_contract::Attachment;
 use sqlx::PgConnection;
 
 /// A message as it is shown.
@@ -54,8 +54,9 @@ pub async fn whole(
     office: OfficeId,
     ticket: RegisterNumber,
 ) -> Result<Option<Whole>, StoreError> {
-    let row = sqlx::query!(
-        r#"SELECT channel, state, level, urgency, overdue, problem, citizen_name, citizen_phone,
+    let row = sqlx::query_as!(
+        queue::Row,
+        r#"SELECT ticket, channel, state, level, urgency, overdue, problem, citizen_name, citizen_phone,
                   registered_at, accepted_at, follow_up_at, due_at, provisional, staff.name AS "accountable?"
            FROM ticket LEFT JOIN staff
              ON staff.office_id = ticket.office_id AND staff.staff_id = ticket.accountable
@@ -66,23 +67,7 @@ pub async fn whole(
     .fetch_optional(&mut *db)
     .await?;
     let Some(row) = row else { return Ok(None) };
-    let row = QueueRow {
-        ticket,
-        channel: ChannelKind::parse(&row.channel).ok_or(bad("ticket", "channel"))?,
-        state: row.state,
-        level: Level::from_number(row.level).ok_or(bad("ticket", "level"))?,
-        urgent: row.urgency == 0,
-        overdue: row.overdue,
-        problem: row.problem,
-        citizen_name: row.citizen_name,
-        citizen_phone: row.citizen_phone,
-        registered_at: row.registered_at,
-        accepted_at: row.accepted_at,
-        follow_up_at: row.follow_up_at,
-        due_at: row.due_at,
-        provisional: row.provisional,
-        accountable: row.accountable,
-    };
+    let row = QueueRow::try_from(row)?;
     // By the citizen's clock, then as they came: delivery order is not guaranteed.
     let messages = sqlx::query!(
         "SELECT seq, occurred_at, received_at, text, attachments FROM message

@@ -3,6 +3,7 @@
 use crate::support::{Spec, at, gateway::PASSWORD, until};
 use fantoccini::{Client, ClientBuilder, Locator, key::Key};
 use std::{
+    os::unix::process::CommandExt,
     process::{Child, Command, Stdio},
     time::Duration,
 };
@@ -20,6 +21,7 @@ impl Driver {
         drop(listener);
         let process = Command::new("chromedriver")
             .arg(format!("--port={port}"))
+            .process_group(0)
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
@@ -50,7 +52,9 @@ impl Driver {
 
 impl Drop for Driver {
     fn drop(&mut self) {
-        let _ = self.process.kill();
+        // The browser as well, which outlives its driver when a test fails.
+        let group = format!("-{}", self.process.id());
+        let _ = Command::new("kill").args(["-KILL", "--", &group]).status();
         let _ = self.process.wait();
     }
 }

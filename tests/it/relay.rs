@@ -66,7 +66,7 @@ async fn out_of_hours_nobody_is_disturbed_and_at_opening_one_digest_lists_the_ni
     gateway.clock.set(at("2026-11-25 08:29"));
     step(&gateway).await;
     assert_eq!(told(&gateway).await, []);
-    gateway.clock.set(at("2026-11-25 08:30"));
+    gateway.clock.set(at("2026-11-25 08:30") + TimeDelta::seconds(6));
     step(&gateway).await;
     let told = told(&gateway).await;
     assert_eq!(told.len(), 1, "{told:?}");
