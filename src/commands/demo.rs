@@ -129,7 +129,7 @@ pub async fn run(file: Option<&Path>, access: &Path) -> Result<ExitCode, StartEr
     let serving = tokio::spawn(gateway.serve(public, ops, Process::All, stop.clone()));
 
     if fresh {
-        println!("一个晚上的反映（真实的签名、加密和 HTTP）:");
+        println!("一个晚上的反映（真实的签名、加密和 HTTP）：");
         let evening = evening::play(&outside, &clock);
         tokio::select! {
             played = evening => played?,

@@ -178,7 +178,7 @@ pub async fn play(outside: &Outside, clock: &Clock) -> Result<(), StartError> {
 
     let words = "工资被拖欠半年，劳动监察不受理，我父亲在工地上晕倒了，没有钱看病。";
     let reply = outside.wechat_text(&he, words, &new_msg_id(), now()).await?;
-    println!("  微信 ─ 何先生（含紧急词）:{words}\n       回复：{reply}");
+    println!("  微信 ─ 何先生（含紧急词）：{words}\n       回复：{reply}");
 
     // Last night, as recordings come in: when the exchange gets round to it.
     let night = |hour, minute| {

@@ -29,7 +29,7 @@ pub(super) fn compose(office: &Office, effects: &[&Effect], now: DateTime<Utc>) 
             return Said { title: String::new(), lines: Vec::new(), ticket: None, urgent };
         };
         return Said {
-            title: format!("{mark}{}:{}", headline(about), ticket.display(&office.prefix)),
+            title: format!("{mark}{}：{}", headline(about), ticket.display(&office.prefix)),
             lines: vec![facts(effect, now)],
             ticket: Some(**ticket),
             urgent,
@@ -46,7 +46,7 @@ pub(super) fn compose(office: &Office, effects: &[&Effect], now: DateTime<Utc>) 
         .take(NAMED)
         .map(|(ticket, about)| {
             let facts = about.last().map(|effect| facts(effect, now)).unwrap_or_default();
-            format!("{}({}){facts}", ticket.display(&office.prefix), headline(about))
+            format!("{}（{}）{facts}", ticket.display(&office.prefix), headline(about))
         })
         .collect();
     if tickets.len() > NAMED {
