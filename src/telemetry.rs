@@ -10,6 +10,8 @@ pub const SUBMISSIONS: &str = "intake_submissions_total";
 pub const REFUSALS: &str = "intake_refusals_total";
 /// Submissions in one transaction.
 pub const BATCH_SIZE: &str = "intake_batch_size";
+/// Batches that another writer overtook, so that they were decided again under locks.
+pub const BATCHES_OVERTAKEN: &str = "intake_batches_overtaken_total";
 /// Seconds from a channel's request to its answer.
 pub const CHANNEL_SECONDS: &str = "intake_channel_seconds";
 /// Timers that took effect, by kind.

@@ -1,11 +1,11 @@
-//! One transaction for a batch: deduplicate, thread, number, chain, write.
+//! One transaction for a batch: recognise repeats, thread, number, chain, write.
 
 use super::{Accepted, Committed, Waiting};
 use crate::{
     domain::{
         chain::{Entry, Link, START},
         event::{Actor, Happened},
-        id::{OfficeId, StaffId},
+        id::OfficeId,
         promise::promise,
         register::RegisterNumber,
         timer::TimerKind,
@@ -13,112 +13,95 @@ use crate::{
     schedule::TimerKey,
     store::{
         StoreError,
-        intake::{self as store, Arrival, Growing, Made, Writes, push_timer},
+        intake::{self as store, Arrival, Growing, Made, Seen, Writes},
     },
 };
 use chrono::{DateTime, Datelike, TimeDelta, Utc};
-use intake_contract::{ChannelKind, china};
+use intake_contract::{ChannelKind, Submission, china};
 use sha2::{Digest, Sha256};
-use sqlx::PgConnection;
-use std::{collections::HashMap, time::Duration};
+use sqlx::{Connection, PgConnection};
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
 
 /// Of an original, for the trail and for recognising a repeat with other content.
 pub(super) fn digest(raw: &[u8]) -> [u8; 32] {
     Sha256::digest(raw).into()
 }
 
-/// Registers a batch within the caller's transaction and says what each became, in order.
-pub(super) async fn register(
+/// How a batch guards itself against those who write at the same time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Guard {
+    /// Looks, then writes if nothing has changed: two round trips, no lock held in between. May be
+    /// overtaken.
+    Unchanged,
+    /// Takes the locks first: never overtaken by another intake.
+    Locked,
+}
+
+/// Registers a batch and says what each submission became, in order; returns after COMMIT.
+pub(super) async fn commit(
     db: &mut PgConnection,
     batch: &[Waiting],
     quiet: Duration,
+    guard: Guard,
 ) -> Result<(Vec<Accepted>, Committed), StoreError> {
     // The same id twice in one batch: the first stands for all, or it would be numbered twice.
     let mut first_of: HashMap<(OfficeId, &str, &str), usize> = HashMap::with_capacity(batch.len());
-    let mut unique: Vec<usize> = Vec::with_capacity(batch.len());
+    let mut unique: Vec<&Waiting> = Vec::with_capacity(batch.len());
     let stands_for: Vec<usize> = batch
         .iter()
-        .enumerate()
-        .map(|(index, waiting)| {
+        .map(|waiting| {
             *first_of.entry(key(waiting)).or_insert_with(|| {
-                unique.push(index);
+                unique.push(waiting);
                 unique.len() - 1
             })
         })
         .collect();
+    let arrivals: Vec<Arrival<'_>> = unique.iter().map(|waiting| arrival(waiting)).collect();
 
-    let arrivals: Vec<Arrival<'_>> = unique.iter().map(|&index| arrival(&batch[index])).collect();
-    let admitted = store::admit(db, &arrivals).await?;
-
-    let mut made: Vec<Option<Made>> = vec![None; unique.len()];
-    let mut builder = Builder::new(quiet);
-    let appended_to: Vec<(OfficeId, RegisterNumber)> = {
-        let mut tickets: Vec<_> = admitted
-            .iter()
-            .filter_map(|a| Some((arrivals[a.index].office, a.open_ticket?)))
-            .collect();
-        tickets.sort_unstable();
-        tickets.dedup();
-        tickets
+    let (became, committed) = match guard {
+        Guard::Unchanged => {
+            let mut seen = store::look(db, &arrivals).await?;
+            let unbegun = unbegun_years(&arrivals, &seen);
+            if !unbegun.is_empty() {
+                store::begin_years(db, &unbegun).await?;
+                seen = store::look(db, &arrivals).await?;
+            }
+            let built = build(&unique, &seen, quiet)?;
+            if let Some(writes) = &built.writes {
+                store::write(db, writes).await?;
+            }
+            (built.became, built.committed)
+        }
+        Guard::Locked => {
+            let mut transaction = db.begin().await?;
+            let mut years: Vec<_> = arrivals.iter().map(|a| (a.office, a.year)).collect();
+            years.sort_unstable();
+            years.dedup();
+            store::begin_years(&mut transaction, &years).await?;
+            store::lock(&mut transaction, &arrivals).await?;
+            let seen = store::look(&mut transaction, &arrivals).await?;
+            let built = build(&unique, &seen, quiet)?;
+            if let Some(writes) = &built.writes {
+                store::write(&mut transaction, writes).await?;
+            }
+            transaction.commit().await?;
+            (built.became, built.committed)
+        }
     };
-    if !appended_to.is_empty() {
-        for growing in store::lock_growing(db, &appended_to).await? {
-            builder.heads.insert((growing.office, growing.ticket), Head::open(&growing));
-        }
-    }
-    builder.count_new(&arrivals, &admitted);
-    for admission in &admitted {
-        let waiting = &batch[unique[admission.index]];
-        let accountable = match &waiting.submission.taken_by {
-            Some(login) => store::staff_by_login(db, waiting.office.id, login).await?,
-            None => None,
-        };
-        made[admission.index] = Some(builder.add(waiting, admission.open_ticket, accountable)?);
-    }
-    builder.finish();
-    if !builder.writes.results.office.is_empty() {
-        store::write(db, &builder.writes).await?;
-    }
 
-    // What was not admitted was there before: it is answered as it was then.
-    let missing: Vec<usize> = (0..unique.len()).filter(|&at| made[at].is_none()).collect();
-    let mut recalled: HashMap<usize, store::Recalled> = HashMap::new();
-    if !missing.is_empty() {
-        let keys: Vec<_> = missing.iter().map(|&at| key(&batch[unique[at]])).collect();
-        for found in store::recall(db, &keys).await? {
-            recalled.insert(missing[found.index], found);
-        }
-    }
+    let mut told = vec![false; unique.len()];
     let accepted = batch
         .iter()
-        .enumerate()
-        .map(|(index, waiting)| {
-            let at = stands_for[index];
-            if let Some(made) = made[at] {
-                return Ok(Accepted::Ticket {
-                    made,
-                    received_at: batch[unique[at]].received_at,
-                    repeated: unique[at] != index,
-                    differs: batch[unique[at]].digest != waiting.digest,
-                });
-            }
-            let found = recalled.get(&at).ok_or(StoreError::RowCount {
-                table: "inbound",
-                changed: 0,
-                wanted: 1,
-            })?;
-            Ok(match found.made {
-                Some(made) => Accepted::Ticket {
-                    made,
-                    received_at: found.received_at,
-                    repeated: true,
-                    differs: found.digest != waiting.digest,
-                },
-                None => Accepted::Quarantined,
-            })
+        .zip(stands_for)
+        .map(|(waiting, at)| {
+            let repeated = std::mem::replace(&mut told[at], true);
+            became[at].clone().told_to(waiting, repeated)
         })
-        .collect::<Result<Vec<_>, StoreError>>()?;
-    Ok((accepted, builder.committed))
+        .collect();
+    Ok((accepted, committed))
 }
 
 fn key(waiting: &Waiting) -> (OfficeId, &str, &str) {
@@ -131,10 +114,9 @@ fn arrival(waiting: &Waiting) -> Arrival<'_> {
         office: waiting.office.id,
         source: &waiting.submission.source,
         source_id: &waiting.submission.source_id,
-        digest: waiting.digest,
-        received_at: waiting.received_at,
         thread: waiting.submission.thread.as_deref(),
         year: year(waiting.received_at),
+        taken_by: waiting.submission.taken_by.as_deref(),
     }
 }
 
@@ -143,14 +125,92 @@ fn year(at: DateTime<Utc>) -> i32 {
     at.with_timezone(&china()).year()
 }
 
+fn unbegun_years(arrivals: &[Arrival<'_>], seen: &[Seen]) -> Vec<(OfficeId, i32)> {
+    let mut years: Vec<_> = arrivals
+        .iter()
+        .zip(seen)
+        .filter(|(_, seen)| seen.last_of_year.is_none())
+        .map(|(arrival, _)| (arrival.office, arrival.year))
+        .collect();
+    years.sort_unstable();
+    years.dedup();
+    years
+}
+
+/// What one identity became, whoever of the batch brought it.
+#[derive(Clone)]
+enum Became {
+    /// A ticket, or a message on one: in this batch, or (`before`) in an earlier one.
+    Ticket { made: Made, received_at: DateTime<Utc>, digest: [u8; 32], before: bool },
+    /// Refused by the database, earlier.
+    Quarantined,
+}
+
+impl Became {
+    fn told_to(self, waiting: &Waiting, repeated: bool) -> Accepted {
+        match self {
+            Self::Quarantined => Accepted::Quarantined,
+            Self::Ticket { made, received_at, digest, before } => Accepted::Ticket {
+                made,
+                received_at,
+                repeated: repeated || before,
+                differs: digest != waiting.digest,
+            },
+        }
+    }
+}
+
+/// What a batch becomes, given what the database knows.
+struct Built<'a> {
+    became: Vec<Became>,
+    committed: Committed,
+    /// `None` when there is nothing new.
+    writes: Option<Writes<'a>>,
+}
+
+fn build<'a>(
+    unique: &[&'a Waiting],
+    seen: &[Seen],
+    quiet: Duration,
+) -> Result<Built<'a>, StoreError> {
+    let mut builder = Builder::new(quiet);
+    let became = unique
+        .iter()
+        .zip(seen)
+        .map(|(waiting, seen)| match &seen.before {
+            None => {
+                let made = builder.add(waiting, seen)?;
+                let Waiting { received_at, digest, .. } = **waiting;
+                Ok(Became::Ticket { made, received_at, digest, before: false })
+            }
+            Some(before) => Ok(match before.made {
+                None => Became::Quarantined,
+                Some(made) => Became::Ticket {
+                    made,
+                    received_at: before.received_at,
+                    digest: before.digest.as_slice().try_into().unwrap_or_default(),
+                    before: true,
+                },
+            }),
+        })
+        .collect::<Result<Vec<_>, StoreError>>()?;
+    Ok(builder.finish(became))
+}
+
 /// The end of a ticket's chain while the batch adds to it.
 struct Head {
     events: i32,
     chain: Link,
     made: Made,
-    /// Its row in `writes.tickets`, for a ticket that this batch registers.
-    row: Option<usize>,
-    grew: bool,
+    grows: Grows,
+}
+
+#[derive(Clone, Copy)]
+enum Grows {
+    /// This batch registers it; its row in `writes.tickets`.
+    New(usize),
+    /// It was open before, with this many events.
+    Open(i32),
 }
 
 impl Head {
@@ -162,19 +222,20 @@ impl Head {
             due_at: growing.due_at,
             provisional: growing.provisional,
         };
-        Self { events: growing.events, chain: growing.chain, made, row: None, grew: false }
+        let grows = Grows::Open(growing.events);
+        Self { events: growing.events, chain: growing.chain, made, grows }
     }
 }
 
 /// Builds the rows of a batch.
 struct Builder<'a> {
-    writes: Writes,
+    writes: Writes<'a>,
     committed: Committed,
-    heads: HashMap<(OfficeId, RegisterNumber), Head>,
+    heads: BTreeMap<(OfficeId, RegisterNumber), Head>,
     /// Tickets that this batch opened, by thread.
-    opened: HashMap<(OfficeId, &'a str), RegisterNumber>,
-    /// The next sequence of each office's year.
-    next: HashMap<(OfficeId, i32), i32>,
+    opened: BTreeMap<(OfficeId, &'a str), RegisterNumber>,
+    /// Of each office's year: the last number before, and how many this batch takes.
+    numbers: BTreeMap<(OfficeId, i32), (i32, i32)>,
     quiet: TimeDelta,
 }
 
@@ -183,76 +244,62 @@ impl<'a> Builder<'a> {
         Self {
             writes: Writes::default(),
             committed: Committed::default(),
-            heads: HashMap::new(),
-            opened: HashMap::new(),
-            next: HashMap::new(),
+            heads: BTreeMap::new(),
+            opened: BTreeMap::new(),
+            numbers: BTreeMap::new(),
             quiet: TimeDelta::from_std(quiet).unwrap_or_default(),
         }
     }
 
-    /// The register gave the last of its numbers; the first follows from how many are needed.
-    fn count_new(&mut self, arrivals: &[Arrival<'a>], admitted: &[store::Admitted]) {
-        let mut threads: HashMap<(OfficeId, &str), ()> = HashMap::new();
-        let mut needed: HashMap<(OfficeId, i32), (i32, i32)> = HashMap::new();
-        for admission in admitted {
-            let arrival = &arrivals[admission.index];
-            let opens = admission.open_ticket.is_none()
-                && arrival
-                    .thread
-                    .is_none_or(|thread| threads.insert((arrival.office, thread), ()).is_none());
-            if opens && let Some(last) = admission.last_of_year {
-                needed.entry((arrival.office, arrival.year)).or_insert((last, 0)).1 += 1;
-            }
-        }
-        self.next =
-            needed.into_iter().map(|(key, (last, count))| (key, last - count + 1)).collect();
-    }
-
-    fn add(
-        &mut self,
-        waiting: &'a Waiting,
-        open_ticket: Option<RegisterNumber>,
-        accountable: Option<StaffId>,
-    ) -> Result<Made, StoreError> {
+    fn add(&mut self, waiting: &'a Waiting, seen: &Seen) -> Result<Made, StoreError> {
         let office = waiting.office.id;
         if !self.committed.offices.contains(&office) {
             self.committed.offices.push(office);
         }
         let thread = waiting.submission.thread.as_deref();
-        let grows = open_ticket
-            .or_else(|| thread.and_then(|thread| self.opened.get(&(office, thread)).copied()));
-        let made = match grows {
-            Some(ticket) => self.append(waiting, ticket)?,
-            None => self.open(waiting, accountable)?,
+        let opened = thread.and_then(|thread| self.opened.get(&(office, thread)).copied());
+        let made = match (&seen.open_ticket, opened) {
+            (Some(growing), _) => {
+                self.heads.entry((office, growing.ticket)).or_insert_with(|| Head::open(growing));
+                self.append(waiting, growing.ticket)?
+            }
+            (None, Some(ticket)) => self.append(waiting, ticket)?,
+            (None, None) => self.open(waiting, seen)?,
         };
-        let results = &mut self.writes.results;
-        results.office.push(office.0);
-        results.source.push(waiting.submission.source.clone());
-        results.source_id.push(waiting.submission.source_id.clone());
-        results.ticket.push(made.ticket.as_i64());
-        results.appended.push(made.appended);
-        results.follow_up_at.push(made.follow_up_at);
-        results.due_at.push(made.due_at);
-        results.provisional.push(made.provisional);
+        let inbound = &mut self.writes.inbound;
+        inbound.office.push(office.0);
+        inbound.source.push(&waiting.submission.source);
+        inbound.source_id.push(&waiting.submission.source_id);
+        inbound.digest.push(waiting.digest);
+        inbound.received_at.push(waiting.received_at);
+        inbound.ticket.push(made.ticket.as_i64());
+        inbound.appended.push(made.appended);
+        inbound.follow_up_at.push(made.follow_up_at);
+        inbound.due_at.push(made.due_at);
+        inbound.provisional.push(made.provisional);
         Ok(made)
     }
 
-    /// R7.1: a new ticket.
-    fn open(
+    /// The next number of the register (R7.1).
+    fn next_number(
         &mut self,
-        waiting: &'a Waiting,
-        accountable: Option<StaffId>,
-    ) -> Result<Made, StoreError> {
+        office: OfficeId,
+        year: i32,
+        last: Option<i32>,
+    ) -> Result<RegisterNumber, StoreError> {
+        // Begun before the look, so it was there to be seen.
+        let wrong = StoreError::BadRow { table: "register", column: "last" };
+        let Some(last) = last else { return Err(wrong) };
+        let (last, count) = self.numbers.entry((office, year)).or_insert((last, 0));
+        *count += 1;
+        RegisterNumber::new(year, *last + *count).map_err(|_| wrong)
+    }
+
+    /// R7.1: a new ticket.
+    fn open(&mut self, waiting: &'a Waiting, seen: &Seen) -> Result<Made, StoreError> {
         let Waiting { office, submission, received_at, digest, .. } = waiting;
-        let year = year(*received_at);
-        let next = self.next.get_mut(&(office.id, year)).ok_or(StoreError::RowCount {
-            table: "register",
-            changed: 0,
-            wanted: 1,
-        })?;
-        let ticket = RegisterNumber::new(year, *next)
-            .map_err(|_| StoreError::BadRow { table: "register", column: "last" })?;
-        *next += 1;
+        let accountable = seen.taken_by;
+        let ticket = self.next_number(office.id, year(*received_at), seen.last_of_year)?;
 
         // A recording was said when it was recorded; everything else when it came.
         let said_at = match (submission.channel, submission.occurred_at) {
@@ -272,14 +319,13 @@ impl<'a> Builder<'a> {
         let tickets = &mut self.writes.tickets;
         tickets.office.push(office.id.0);
         tickets.ticket.push(ticket.as_i64());
-        tickets.channel.push(submission.channel.as_str().to_owned());
-        let state = if accountable.is_some() { "accepted" } else { "registered" };
-        tickets.state.push(state.to_owned());
+        tickets.channel.push(submission.channel.as_str());
+        tickets.state.push(if accountable.is_some() { "accepted" } else { "registered" });
         tickets.urgency.push(if urgent { 0 } else { 1 });
         tickets.problem.push(first_words(submission));
-        tickets.name.push(submission.citizen.name.clone());
-        tickets.phone.push(submission.citizen.phone.clone());
-        tickets.thread.push(submission.thread.clone());
+        tickets.name.push(submission.citizen.name.as_deref());
+        tickets.phone.push(submission.citizen.phone.as_deref());
+        tickets.thread.push(submission.thread.as_deref());
         tickets.registered_at.push(*received_at);
         tickets.accepted_at.push(promise.accepted_at);
         tickets.follow_up_at.push(promise.follow_up_at);
@@ -289,15 +335,11 @@ impl<'a> Builder<'a> {
         tickets.calendar_version.push(office.calendar_version);
         tickets.accountable.push(accountable.map(|id| id.0));
         tickets.events.push(0);
-        tickets.chain.push(Vec::new());
-        let row = Some(tickets.ticket.len() - 1);
-        self.heads
-            .insert((office.id, ticket), Head { events: 0, chain: START, made, row, grew: false });
+        tickets.chain.push(START.0);
+        let grows = Grows::New(tickets.ticket.len() - 1);
+        self.heads.insert((office.id, ticket), Head { events: 0, chain: START, made, grows });
         if let Some(thread) = submission.thread.as_deref() {
             self.opened.insert((office.id, thread), ticket);
-            self.writes.threads.office.push(office.id.0);
-            self.writes.threads.thread.push(thread.to_owned());
-            self.writes.threads.ticket.push(ticket.as_i64());
         }
 
         let registered = Happened::Registered {
@@ -324,7 +366,11 @@ impl<'a> Builder<'a> {
         ];
         for (kind, due_at) in timers {
             let Some(due_at) = due_at else { continue };
-            push_timer(&mut self.writes.timers, office.id, ticket, kind, due_at);
+            let timers = &mut self.writes.timers;
+            timers.office.push(office.id.0);
+            timers.ticket.push(ticket.as_i64());
+            timers.kind.push(kind.number());
+            timers.due_at.push(due_at);
             self.committed.timers.push(TimerKey {
                 office: office.id,
                 ticket,
@@ -338,13 +384,13 @@ impl<'a> Builder<'a> {
     }
 
     /// One more message on the citizen's open ticket.
-    fn append(&mut self, waiting: &Waiting, ticket: RegisterNumber) -> Result<Made, StoreError> {
+    fn append(&mut self, waiting: &'a Waiting, ticket: RegisterNumber) -> Result<Made, StoreError> {
         let Waiting { office, submission, received_at, digest, .. } = waiting;
         let received =
             Happened::MessageReceived { channel: submission.channel, digest: hex::encode(digest) };
         self.happen(waiting, ticket, Actor::Citizen, &received, Some(submission))?;
         let head = self.head(office.id, ticket)?;
-        let first_growth = !std::mem::replace(&mut head.grew, true) && head.row.is_none();
+        let first_growth = matches!(head.grows, Grows::Open(was) if head.events == was + 1);
         let made = Made { appended: true, ..head.made };
         let urgent = submission.urgent || office.policy.sounds_urgent(&submission.text);
         if first_growth || urgent {
@@ -368,7 +414,7 @@ impl<'a> Builder<'a> {
         ticket: RegisterNumber,
         actor: Actor,
         happened: &Happened,
-        message: Option<&intake_contract::Submission>,
+        message: Option<&'a Submission>,
     ) -> Result<(), StoreError> {
         let (kind, data) = happened.stored();
         let actor = actor.stored();
@@ -379,7 +425,7 @@ impl<'a> Builder<'a> {
         let seq = head.events;
         let entry = Entry { office, ticket, seq, at, actor: &actor, kind: &kind, data: &data };
         head.chain = entry.link(head.chain);
-        let hash = head.chain.0.to_vec();
+        let hash = head.chain.0;
 
         let events = &mut self.writes.events;
         events.office.push(office.0);
@@ -390,16 +436,16 @@ impl<'a> Builder<'a> {
         events.kind.push(kind);
         events.data.push(data);
         events.hash.push(hash);
-        events.source.push(message.map(|m| m.source.clone()));
-        events.source_id.push(message.map(|m| m.source_id.clone()));
+        events.source.push(message.map(|m| m.source.as_str()));
+        events.source_id.push(message.map(|m| m.source_id.as_str()));
         events.occurred_at.push(message.and_then(|m| m.occurred_at).unwrap_or(at));
-        events.text.push(message.map(|m| m.text.clone()).unwrap_or_default());
+        events.text.push(message.map(|m| m.text.as_str()).unwrap_or_default());
         events.attachments.push(
             message
                 .filter(|m| !m.attachments.is_empty())
                 .and_then(|m| serde_json::to_value(&m.attachments).ok()),
         );
-        events.raw.push(message.map(|m| m.raw.to_vec()).unwrap_or_default());
+        events.raw.push(message.map(|m| m.raw.as_ref()).unwrap_or_default());
         Ok(())
     }
 
@@ -408,7 +454,7 @@ impl<'a> Builder<'a> {
     fn effect(
         &mut self,
         waiting: &Waiting,
-        kind: &str,
+        kind: &'static str,
         ticket: RegisterNumber,
         urgent: bool,
         from: DateTime<Utc>,
@@ -424,7 +470,7 @@ impl<'a> Builder<'a> {
         };
         let effects = &mut self.writes.effects;
         effects.office.push(office.id.0);
-        effects.kind.push(kind.to_owned());
+        effects.kind.push(kind);
         effects.ticket.push(ticket.as_i64());
         effects.urgent.push(urgent);
         effects.data.push(serde_json::json!({ "channel": submission.channel }));
@@ -433,27 +479,43 @@ impl<'a> Builder<'a> {
         self.committed.effects |= not_before <= *received_at;
     }
 
-    /// Carries the chains' ends to the rows of their tickets.
-    fn finish(&mut self) {
+    /// Carries the chains' ends to the rows of their tickets, and what is locked into the order of
+    /// the locks.
+    fn finish(mut self, became: Vec<Became>) -> Built<'a> {
+        let writes = &mut self.writes;
+        for ((office, year), (last, count)) in &self.numbers {
+            writes.numbers.office.push(office.0);
+            writes.numbers.year.push(*year);
+            writes.numbers.last.push(*last);
+            writes.numbers.count.push(*count);
+        }
+        for ((office, thread), ticket) in &self.opened {
+            writes.threads.office.push(office.0);
+            writes.threads.thread.push(thread);
+            writes.threads.ticket.push(ticket.as_i64());
+        }
         for ((office, ticket), head) in &self.heads {
-            match head.row {
-                Some(row) => {
-                    self.writes.tickets.events[row] = head.events;
-                    self.writes.tickets.chain[row] = head.chain.0.to_vec();
+            match head.grows {
+                Grows::New(row) => {
+                    writes.tickets.events[row] = head.events;
+                    writes.tickets.chain[row] = head.chain.0;
                 }
-                None => {
-                    self.writes.grown.office.push(office.0);
-                    self.writes.grown.ticket.push(ticket.as_i64());
-                    self.writes.grown.events.push(head.events);
-                    self.writes.grown.chain.push(head.chain.0.to_vec());
+                Grows::Open(was) => {
+                    writes.grown.office.push(office.0);
+                    writes.grown.ticket.push(ticket.as_i64());
+                    writes.grown.was.push(was);
+                    writes.grown.events.push(head.events);
+                    writes.grown.chain.push(head.chain.0);
                 }
             }
         }
+        let writes = (!writes.inbound.office.is_empty()).then_some(self.writes);
+        Built { became, committed: self.committed, writes }
     }
 }
 
 /// The first words of the problem, for lists; the message keeps all of them.
-fn first_words(submission: &intake_contract::Submission) -> String {
+fn first_words(submission: &Submission) -> String {
     const CHARS: usize = 80;
     let text = submission.text.split_whitespace().collect::<Vec<_>>().join(" ");
     if text.is_empty() {

@@ -128,6 +128,7 @@ impl Intake {
                 on_commit: Arc::clone(&on_commit),
                 closing: closing.clone(),
                 own: None,
+                careful: 0,
             };
             tasks.spawn(writer.run());
         }

@@ -1,6 +1,9 @@
 //! Takes what waits, commits it, answers.
 
-use super::{Accepted, OnCommit, RETRY_AFTER_S, Settings, Waiting, batch};
+use super::{
+    Accepted, OnCommit, RETRY_AFTER_S, Settings, Waiting,
+    batch::{self, Guard},
+};
 use crate::store::{self, StoreError};
 use intake_contract::Busy;
 use sqlx::{Connection, PgConnection, PgPool};
@@ -16,7 +19,12 @@ pub(super) struct Writer {
     pub(super) closing: CancellationToken,
     /// This writer's connection, once it has one.
     pub(super) own: Option<PgConnection>,
+    /// How many of the next batches take their locks first.
+    pub(super) careful: u32,
 }
+
+/// After another writer overtook a batch.
+const CAREFUL_FOR: u32 = 16;
 
 /// Of one attempt at a batch, everything included; less than the sender's patience.
 const ATTEMPT_WITHIN: Duration = Duration::from_millis(2500);
@@ -41,13 +49,29 @@ impl Writer {
 
     async fn commit(&mut self, batch: Vec<Waiting>) {
         metrics::histogram!(crate::telemetry::BATCH_SIZE).record(batch.len() as f64);
-        match self.attempt(&batch).await {
+        if self.careful > 0 {
+            self.careful -= 1;
+        } else {
+            match self.attempt(&batch, Guard::Unchanged).await {
+                Ok(accepted) => return answer(batch, accepted),
+                Err(error) => {
+                    if error.is_overtaken() {
+                        metrics::counter!(crate::telemetry::BATCHES_OVERTAKEN).increment(1);
+                    } else {
+                        tracing::warn!(error = %causes(&error), batch = batch.len(), "a batch failed; trying it once more");
+                    }
+                    // Whoever overtook this batch is likely to do it again.
+                    self.careful = CAREFUL_FOR;
+                }
+            }
+        }
+        match self.attempt(&batch, Guard::Locked).await {
             Ok(accepted) => answer(batch, accepted),
             // Deadlock, failover, a dropped connection: the same once more, before any sender
             // has lost patience.
             Err(error) if error.is_transient() => {
                 tracing::warn!(error = %causes(&error), batch = batch.len(), "a batch failed; trying it once more");
-                match self.attempt(&batch).await {
+                match self.attempt(&batch, Guard::Locked).await {
                     Ok(accepted) => answer(batch, accepted),
                     Err(error) if error.is_transient() => busy(batch, &error),
                     Err(error) => self.one_by_one(batch, &error).await,
@@ -57,7 +81,11 @@ impl Writer {
         }
     }
 
-    async fn attempt(&mut self, batch: &[Waiting]) -> Result<Vec<Accepted>, StoreError> {
+    async fn attempt(
+        &mut self,
+        batch: &[Waiting],
+        guard: Guard,
+    ) -> Result<Vec<Accepted>, StoreError> {
         // Kept only when it came through whole: after a failure its state is anybody's guess.
         let own = self.own.take();
         let work = async {
@@ -65,14 +93,15 @@ impl Writer {
                 Some(db) => db,
                 None => store::own_connection(&self.pool).await?,
             };
-            let mut transaction = db.begin().await?;
-            let (accepted, committed) =
-                batch::register(&mut transaction, batch, self.settings.quiet).await?;
-            transaction.commit().await?;
-            Ok::<_, StoreError>((db, accepted, committed))
+            let kept = batch::commit(&mut db, batch, self.settings.quiet, guard).await;
+            Ok::<_, StoreError>((db, kept))
         };
-        let (db, accepted, committed) = store::within(ATTEMPT_WITHIN, work).await?;
-        self.own = Some(db);
+        let (db, kept) = store::within(ATTEMPT_WITHIN, work).await?;
+        // An answer of the server, even a refusal, leaves the connection as good as before.
+        if kept.as_ref().map_or_else(StoreError::is_overtaken, |_| true) {
+            self.own = Some(db);
+        }
+        let (accepted, committed) = kept?;
         (self.on_commit)(&committed);
         Ok(accepted)
     }
@@ -82,7 +111,7 @@ impl Writer {
         tracing::warn!(error = %causes(error), batch = batch.len(), "the database refused a batch; trying one by one");
         for waiting in batch {
             let one = [waiting];
-            let result = match self.attempt(&one).await {
+            let result = match self.attempt(&one, Guard::Locked).await {
                 Err(error) if !error.is_transient() => {
                     tracing::error!(
                         error = %causes(&error), channel = one[0].submission.channel.as_str(),

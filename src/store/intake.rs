@@ -1,13 +1,16 @@
-//! What a batch of submissions reads and writes: four round trips, whatever its size.
+//! What a batch of submissions reads and writes: one look, one write, whatever its size.
+//!
+//! The look takes no locks. The write says what it took for granted (the register's last number,
+//! which threads have no open ticket, where the growing tickets' chains end, that no identity was
+//! there before) and does nothing unless all of it still holds; the caller then looks again, under
+//! [`lock`].
 
 use super::{StoreError, bad, number};
-use crate::domain::{
-    chain::Link, id::OfficeId, id::StaffId, register::RegisterNumber, timer::TimerKind,
-};
+use crate::domain::{chain::Link, id::OfficeId, id::StaffId, register::RegisterNumber};
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 
-/// A submission's identity and what numbering it needs.
+/// What has to be known of a submission before it can be numbered.
 #[derive(Debug)]
 pub struct Arrival<'a> {
     /// Where it belongs.
@@ -16,109 +19,30 @@ pub struct Arrival<'a> {
     pub source: &'a str,
     /// Its identity there.
     pub source_id: &'a str,
-    /// Of the original: SHA-256.
-    pub digest: [u8; 32],
-    /// When it reached the gateway.
-    pub received_at: DateTime<Utc>,
     /// Which citizen's ticket it may grow.
     pub thread: Option<&'a str>,
     /// The year whose register it would enter, in the office's zone.
     pub year: i32,
+    /// The login of whoever took it in, for R7.e.
+    pub taken_by: Option<&'a str>,
 }
 
-/// A submission that had not been seen before.
-#[derive(Debug, Clone, Copy)]
-pub struct Admitted {
-    /// Its index in the batch.
-    pub index: usize,
-    /// The citizen's open ticket; its thread is locked until COMMIT.
-    pub open_ticket: Option<RegisterNumber>,
-    /// The last number that the office's register has given out for this batch, in `year`.
+/// What the database knew about a submission, by its index in the batch.
+#[derive(Debug, Clone)]
+pub struct Seen {
+    /// An earlier delivery of the same submission.
+    pub before: Option<Recalled>,
+    /// The citizen's open ticket.
+    pub open_ticket: Option<Growing>,
+    /// The last number that the office's register gave out in its year; `None` before the first.
     pub last_of_year: Option<i32>,
-}
-
-/// Enters the batch's identities, locks the threads, and takes as many register numbers as new
-/// tickets are needed. Identities that were there before are missing from the result.
-///
-/// # Errors
-/// [`StoreError`].
-pub async fn admit(
-    db: &mut PgConnection,
-    arrivals: &[Arrival<'_>],
-) -> Result<Vec<Admitted>, StoreError> {
-    let offices: Vec<i32> = arrivals.iter().map(|a| a.office.0).collect();
-    let sources: Vec<String> = arrivals.iter().map(|a| a.source.to_owned()).collect();
-    let source_ids: Vec<String> = arrivals.iter().map(|a| a.source_id.to_owned()).collect();
-    let digests: Vec<Vec<u8>> = arrivals.iter().map(|a| a.digest.to_vec()).collect();
-    let received: Vec<DateTime<Utc>> = arrivals.iter().map(|a| a.received_at).collect();
-    let threads: Vec<Option<String>> =
-        arrivals.iter().map(|a| a.thread.map(ToOwned::to_owned)).collect();
-    let years: Vec<i32> = arrivals.iter().map(|a| a.year).collect();
-    let rows = sqlx::query!(
-        r#"
-        WITH input AS (
-            SELECT * FROM unnest($1::int[], $2::text[], $3::text[], $4::bytea[],
-                                 $5::timestamptz[], $6::text[], $7::int[]) WITH ORDINALITY
-                AS i(office_id, source, source_id, digest, received_at, thread, year, n)
-        ), fresh AS (
-            INSERT INTO inbound (office_id, source, source_id, digest, received_at)
-            SELECT office_id, source, source_id, digest, received_at FROM input
-            ORDER BY office_id, source, source_id
-            ON CONFLICT DO NOTHING
-            RETURNING office_id, source, source_id
-        ), mine AS (
-            SELECT input.office_id, thread, year, n
-            FROM input JOIN fresh USING (office_id, source, source_id)
-        ), threads AS (
-            INSERT INTO thread AS t (office_id, thread)
-            SELECT DISTINCT office_id, thread FROM mine WHERE thread IS NOT NULL
-            ORDER BY office_id, thread
-            ON CONFLICT (office_id, thread) DO UPDATE SET open_ticket = t.open_ticket
-            RETURNING office_id, thread, open_ticket
-        ), news AS (
-            SELECT DISTINCT ON (mine.office_id, coalesce(mine.thread, mine.n::text)) mine.office_id, year
-            FROM mine LEFT JOIN threads USING (office_id, thread)
-            WHERE threads.open_ticket IS NULL
-            ORDER BY mine.office_id, coalesce(mine.thread, mine.n::text), n
-        ), numbers AS (
-            INSERT INTO register AS r (office_id, year, last)
-            SELECT office_id, year, count(*)::int FROM news GROUP BY office_id, year
-            ORDER BY office_id, year
-            ON CONFLICT (office_id, year) DO UPDATE SET last = r.last + excluded.last
-            RETURNING office_id, year, last
-        )
-        SELECT n AS "n!", threads.open_ticket, numbers.last AS "last?"
-        FROM mine
-        LEFT JOIN threads USING (office_id, thread)
-        LEFT JOIN numbers USING (office_id, year)
-        ORDER BY n
-        "#,
-        &offices,
-        &sources,
-        &source_ids,
-        &digests,
-        &received,
-        &threads as &[Option<String>],
-        &years,
-    )
-    .fetch_all(db)
-    .await?;
-    rows.into_iter()
-        .map(|row| {
-            Ok(Admitted {
-                index: usize::try_from(row.n - 1).map_err(|_| bad("inbound", "n"))?,
-                open_ticket: row.open_ticket.map(number).transpose()?,
-                last_of_year: row.last,
-            })
-        })
-        .collect()
+    /// The officer behind `taken_by`.
+    pub taken_by: Option<StaffId>,
 }
 
 /// What an earlier delivery of the same submission became.
 #[derive(Debug, Clone)]
 pub struct Recalled {
-    /// Its index among the keys that were asked for.
-    pub index: usize,
     /// The original's digest then.
     pub digest: Vec<u8>,
     /// When it came.
@@ -142,58 +66,9 @@ pub struct Made {
     pub provisional: bool,
 }
 
-/// Looks up submissions by identity. A statement of its own: the snapshot of [`admit`] cannot see
-/// what a concurrent winner committed meanwhile.
-///
-/// # Errors
-/// [`StoreError`].
-pub async fn recall(
-    db: &mut PgConnection,
-    keys: &[(OfficeId, &str, &str)],
-) -> Result<Vec<Recalled>, StoreError> {
-    let offices: Vec<i32> = keys.iter().map(|key| key.0.0).collect();
-    let sources: Vec<String> = keys.iter().map(|key| key.1.to_owned()).collect();
-    let source_ids: Vec<String> = keys.iter().map(|key| key.2.to_owned()).collect();
-    let rows = sqlx::query!(
-        r#"
-        SELECT n AS "n!", digest, received_at, ticket, appended, follow_up_at, due_at, provisional
-        FROM unnest($1::int[], $2::text[], $3::text[]) WITH ORDINALITY
-            AS i(office_id, source, source_id, n)
-        JOIN inbound USING (office_id, source, source_id)
-        "#,
-        &offices,
-        &sources,
-        &source_ids,
-    )
-    .fetch_all(db)
-    .await?;
-    rows.into_iter()
-        .map(|row| {
-            let made = match (row.ticket, row.appended, row.due_at, row.provisional) {
-                (Some(ticket), Some(appended), Some(due_at), Some(provisional)) => Some(Made {
-                    ticket: number(ticket)?,
-                    appended,
-                    follow_up_at: row.follow_up_at,
-                    due_at,
-                    provisional,
-                }),
-                _ => None,
-            };
-            Ok(Recalled {
-                index: usize::try_from(row.n - 1).map_err(|_| bad("inbound", "n"))?,
-                digest: row.digest,
-                received_at: row.received_at,
-                made,
-            })
-        })
-        .collect()
-}
-
-/// A ticket that is about to grow, locked.
-#[derive(Debug, Clone)]
+/// A citizen's open ticket.
+#[derive(Debug, Clone, Copy)]
 pub struct Growing {
-    /// Which.
-    pub office: OfficeId,
     /// Which.
     pub ticket: RegisterNumber,
     /// The number of its newest event.
@@ -208,72 +83,197 @@ pub struct Growing {
     pub provisional: bool,
 }
 
-/// Locks the open tickets that a batch appends to.
+/// What the database knows about each submission of a batch, in its order.
 ///
 /// # Errors
 /// [`StoreError`].
-pub async fn lock_growing(
+pub async fn look(
     db: &mut PgConnection,
-    tickets: &[(OfficeId, RegisterNumber)],
-) -> Result<Vec<Growing>, StoreError> {
-    let offices: Vec<i32> = tickets.iter().map(|key| key.0.0).collect();
-    let numbers: Vec<i64> = tickets.iter().map(|key| key.1.as_i64()).collect();
+    arrivals: &[Arrival<'_>],
+) -> Result<Vec<Seen>, StoreError> {
+    let offices: Vec<i32> = arrivals.iter().map(|a| a.office.0).collect();
+    let sources: Vec<&str> = arrivals.iter().map(|a| a.source).collect();
+    let source_ids: Vec<&str> = arrivals.iter().map(|a| a.source_id).collect();
+    let threads: Vec<Option<&str>> = arrivals.iter().map(|a| a.thread).collect();
+    let years: Vec<i32> = arrivals.iter().map(|a| a.year).collect();
+    let logins: Vec<Option<&str>> = arrivals.iter().map(|a| a.taken_by).collect();
     let rows = sqlx::query!(
         r#"
-        SELECT t.office_id, t.ticket, events, chain, follow_up_at, due_at, provisional
-        FROM unnest($1::int[], $2::bigint[]) AS i(office_id, ticket)
-        JOIN ticket t USING (office_id, ticket)
-        ORDER BY t.office_id, t.ticket
-        FOR UPDATE OF t
+        SELECT n AS "n!",
+               b.source IS NOT NULL AS "known!", b.digest AS "digest?",
+               b.received_at AS "received_at?", b.ticket, b.appended, b.follow_up_at, b.due_at,
+               b.provisional, h.open_ticket AS "open_ticket?",
+               t.events AS "events?", t.chain AS "chain?", t.follow_up_at AS open_follow_up_at,
+               t.due_at AS "open_due_at?", t.provisional AS "open_provisional?",
+               r.last AS "last?", s.staff_id AS "staff_id?"
+        FROM unnest($1::int[], $2::text[], $3::text[], $4::text[], $5::int[], $6::text[])
+            WITH ORDINALITY AS i(office_id, source, source_id, thread, year, login, n)
+        LEFT JOIN inbound b ON b.office_id = i.office_id AND b.source = i.source
+            AND b.source_id = i.source_id
+        LEFT JOIN thread h ON h.office_id = i.office_id AND h.thread = i.thread
+        LEFT JOIN ticket t ON t.office_id = h.office_id AND t.ticket = h.open_ticket
+        LEFT JOIN register r ON r.office_id = i.office_id AND r.year = i.year
+        LEFT JOIN staff s ON s.login = i.login AND s.office_id = i.office_id
+        ORDER BY n
         "#,
         &offices,
-        &numbers,
+        &sources as &[&str],
+        &source_ids as &[&str],
+        &threads as &[Option<&str>],
+        &years,
+        &logins as &[Option<&str>],
     )
     .fetch_all(db)
     .await?;
+    if rows.len() != arrivals.len() {
+        let (changed, wanted) = (rows.len() as u64, arrivals.len() as u64);
+        return Err(StoreError::RowCount { table: "inbound", changed, wanted });
+    }
     rows.into_iter()
         .map(|row| {
-            Ok(Growing {
-                office: OfficeId(row.office_id),
-                ticket: number(row.ticket)?,
-                events: row.events,
-                chain: Link(row.chain.try_into().map_err(|_| bad("ticket", "chain"))?),
-                follow_up_at: row.follow_up_at,
-                due_at: row.due_at,
-                provisional: row.provisional,
-            })
+            let made = match (row.ticket, row.appended, row.due_at, row.provisional) {
+                (Some(ticket), Some(appended), Some(due_at), Some(provisional)) => Some(Made {
+                    ticket: number(ticket)?,
+                    appended,
+                    follow_up_at: row.follow_up_at,
+                    due_at,
+                    provisional,
+                }),
+                _ => None,
+            };
+            let before = match (row.known, row.digest, row.received_at) {
+                (true, Some(digest), Some(received_at)) => {
+                    Some(Recalled { digest, received_at, made })
+                }
+                _ => None,
+            };
+            let open_ticket = match row.open_ticket {
+                None => None,
+                Some(ticket) => Some(Growing {
+                    ticket: number(ticket)?,
+                    events: row.events.ok_or(bad("thread", "open_ticket"))?,
+                    chain: Link(
+                        row.chain
+                            .and_then(|chain| chain.try_into().ok())
+                            .ok_or(bad("ticket", "chain"))?,
+                    ),
+                    follow_up_at: row.open_follow_up_at,
+                    due_at: row.open_due_at.ok_or(bad("ticket", "due_at"))?,
+                    provisional: row.open_provisional.ok_or(bad("ticket", "provisional"))?,
+                }),
+            };
+            let taken_by = row.staff_id.map(StaffId);
+            Ok(Seen { before, open_ticket, last_of_year: row.last, taken_by })
         })
         .collect()
 }
 
+/// Begins the registers of these years, where they have not begun; the same again changes nothing.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn begin_years(
+    db: &mut PgConnection,
+    years: &[(OfficeId, i32)],
+) -> Result<(), StoreError> {
+    let offices: Vec<i32> = years.iter().map(|key| key.0.0).collect();
+    let years: Vec<i32> = years.iter().map(|key| key.1).collect();
+    sqlx::query!(
+        "INSERT INTO register (office_id, year, last)
+         SELECT office_id, year, 0 FROM unnest($1::int[], $2::int[]) AS i(office_id, year)
+         ORDER BY office_id, year ON CONFLICT DO NOTHING",
+        &offices,
+        &years
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Locks what a batch rests on until the end of the transaction: the registers, the threads and
+/// their open tickets. What [`look`] then finds still holds at [`write`].
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn lock(db: &mut PgConnection, arrivals: &[Arrival<'_>]) -> Result<(), StoreError> {
+    let offices: Vec<i32> = arrivals.iter().map(|a| a.office.0).collect();
+    let years: Vec<i32> = arrivals.iter().map(|a| a.year).collect();
+    let threads: Vec<Option<&str>> = arrivals.iter().map(|a| a.thread).collect();
+    sqlx::query!(
+        "SELECT 1 AS one FROM register r WHERE EXISTS (
+             SELECT FROM unnest($1::int[], $2::int[]) AS i(office_id, year)
+             WHERE i.office_id = r.office_id AND i.year = r.year)
+         ORDER BY r.office_id, r.year FOR UPDATE OF r",
+        &offices,
+        &years
+    )
+    .fetch_all(&mut *db)
+    .await?;
+    sqlx::query!(
+        r#"SELECT 1 AS one FROM (
+             SELECT DISTINCT office_id, thread COLLATE "C" AS thread
+             FROM unnest($1::int[], $2::text[]) AS i(office_id, thread)) i
+         JOIN thread h ON h.office_id = i.office_id AND h.thread = i.thread
+         ORDER BY i.office_id, i.thread FOR UPDATE OF h"#,
+        &offices,
+        &threads as &[Option<&str>]
+    )
+    .fetch_all(&mut *db)
+    .await?;
+    sqlx::query!(
+        "SELECT 1 AS one FROM (
+             SELECT DISTINCT office_id, thread FROM unnest($1::int[], $2::text[]) AS i(office_id, thread)) i
+         JOIN thread h ON h.office_id = i.office_id AND h.thread = i.thread
+         JOIN ticket t ON t.office_id = h.office_id AND t.ticket = h.open_ticket
+         ORDER BY t.office_id, t.ticket FOR UPDATE OF t",
+        &offices,
+        &threads as &[Option<&str>]
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(())
+}
+
 macro_rules! columns {
-    ($(#[$doc:meta])* $name:ident { $($field:ident: $ty:ty),* $(,)? }) => {
+    ($(#[$doc:meta])* $name:ident $(<$life:lifetime>)? { $($field:ident: $ty:ty),* $(,)? }) => {
         $(#[$doc])*
         #[derive(Debug, Default)]
         #[expect(missing_docs, reason = "the columns of the table of the same name")]
-        pub struct $name { $(pub $field: Vec<$ty>),* }
+        pub struct $name $(<$life>)? { $(pub $field: Vec<$ty>),* }
     };
 }
 
 columns!(
+    /// Numbers that are taken: the register's last one before, and how many, column by column.
+    Numbers { office: i32, year: i32, last: i32, count: i32 }
+);
+columns!(
+    /// Threads whose open ticket is new, column by column.
+    Threads<'a> { office: i32, thread: &'a str, ticket: i64 }
+);
+columns!(
+    /// Tickets that grew from `was` events to `events`, column by column.
+    Grown { office: i32, ticket: i64, was: i32, events: i32, chain: [u8; 32] }
+);
+columns!(
     /// New tickets, column by column.
-    Tickets {
-        office: i32, ticket: i64, channel: String, state: String, urgency: i16, problem: String,
-        name: Option<String>, phone: Option<String>, thread: Option<String>,
+    Tickets<'a> {
+        office: i32, ticket: i64, channel: &'static str, state: &'static str, urgency: i16,
+        problem: String, name: Option<&'a str>, phone: Option<&'a str>, thread: Option<&'a str>,
         registered_at: DateTime<Utc>, accepted_at: DateTime<Utc>,
         follow_up_at: Option<DateTime<Utc>>, due_at: DateTime<Utc>, provisional: bool,
         needs_year: Option<i32>, calendar_version: i32, accountable: Option<i32>,
-        events: i32, chain: Vec<u8>,
+        events: i32, chain: [u8; 32],
     }
 );
 columns!(
     /// New events with the messages that they record, column by column; an event without a
     /// message has no source.
-    Events {
+    Events<'a> {
         office: i32, ticket: i64, seq: i32, at: DateTime<Utc>, actor: String, kind: String,
-        data: String, hash: Vec<u8>, source: Option<String>, source_id: Option<String>,
-        occurred_at: DateTime<Utc>, text: String, attachments: Option<serde_json::Value>,
-        raw: Vec<u8>,
+        data: String, hash: [u8; 32], source: Option<&'a str>, source_id: Option<&'a str>,
+        occurred_at: DateTime<Utc>, text: &'a str, attachments: Option<serde_json::Value>,
+        raw: &'a [u8],
     }
 );
 columns!(
@@ -283,74 +283,85 @@ columns!(
 columns!(
     /// New outbox rows, column by column.
     Effects {
-        office: i32, kind: String, ticket: i64, urgent: bool, data: serde_json::Value,
+        office: i32, kind: &'static str, ticket: i64, urgent: bool, data: serde_json::Value,
         created_at: DateTime<Utc>, not_before: DateTime<Utc>,
     }
 );
 columns!(
-    /// What each submission became, column by column.
-    Results {
-        office: i32, source: String, source_id: String, ticket: i64, appended: bool,
+    /// Each submission's identity and what it became, column by column.
+    Inbound<'a> {
+        office: i32, source: &'a str, source_id: &'a str, digest: [u8; 32],
+        received_at: DateTime<Utc>, ticket: i64, appended: bool,
         follow_up_at: Option<DateTime<Utc>>, due_at: DateTime<Utc>, provisional: bool,
     }
 );
-columns!(
-    /// Threads whose open ticket is new, column by column.
-    Threads { office: i32, thread: String, ticket: i64 }
-);
-columns!(
-    /// Tickets that grew, column by column.
-    Grown { office: i32, ticket: i64, events: i32, chain: Vec<u8> }
-);
 
-/// Everything that a batch writes once its numbers are known.
+/// Everything that a batch writes once its numbers are known. `numbers`, `threads` and `grown` are
+/// in the order of their keys: it is the order of the locks.
 #[derive(Debug, Default)]
 #[expect(missing_docs, reason = "each field is a table's rows")]
-pub struct Writes {
-    pub tickets: Tickets,
-    pub events: Events,
+pub struct Writes<'a> {
+    pub numbers: Numbers,
+    pub threads: Threads<'a>,
+    pub grown: Grown,
+    pub tickets: Tickets<'a>,
+    pub events: Events<'a>,
     pub timers: Timers,
     pub effects: Effects,
-    pub results: Results,
-    pub threads: Threads,
-    pub grown: Grown,
+    pub inbound: Inbound<'a>,
 }
 
-/// Adds a timer, first generation.
-pub fn push_timer(
-    timers: &mut Timers,
-    office: OfficeId,
-    ticket: RegisterNumber,
-    kind: TimerKind,
-    due_at: DateTime<Utc>,
-) {
-    timers.office.push(office.0);
-    timers.ticket.push(ticket.as_i64());
-    timers.kind.push(kind.number());
-    timers.due_at.push(due_at);
-}
-
-/// Writes a batch in one statement.
+/// Writes a batch in one statement, which is a transaction by itself outside of one: all of it, or
+/// nothing where something is no longer as [`look`] saw it.
 ///
 /// # Errors
-/// [`StoreError`]; [`StoreError::RowCount`] when a result found no row of [`admit`].
-pub async fn write(db: &mut PgConnection, writes: &Writes) -> Result<(), StoreError> {
-    let Writes { tickets: t, events: e, timers: m, effects: o, results: r, threads: h, grown: g } =
-        writes;
-    let row = sqlx::query!(
+/// [`StoreError`]; see [`StoreError::is_overtaken`] for the last case.
+pub async fn write(db: &mut PgConnection, writes: &Writes<'_>) -> Result<(), StoreError> {
+    let Writes {
+        numbers: n,
+        threads: h,
+        grown: g,
+        tickets: t,
+        events: e,
+        timers: m,
+        effects: o,
+        inbound: b,
+    } = writes;
+    // The three guards stand first in the result, so they are computed first, in this order; what
+    // only inserts follows.
+    sqlx::query!(
         r#"
-        WITH tickets AS (
+        WITH numbers AS (
+            UPDATE register r SET last = i.last + i.count
+            FROM unnest($1::int[], $2::int[], $3::int[], $4::int[])
+                AS i(office_id, year, last, count)
+            WHERE r.office_id = i.office_id AND r.year = i.year AND r.last = i.last
+            RETURNING 1
+        ), threads AS (
+            INSERT INTO thread AS h (office_id, thread, open_ticket)
+            SELECT * FROM unnest($5::int[], $6::text[], $7::bigint[])
+            ON CONFLICT (office_id, thread) DO UPDATE SET open_ticket = excluded.open_ticket
+                WHERE h.open_ticket IS NULL
+            RETURNING 1
+        ), grown AS (
+            UPDATE ticket SET events = i.events, chain = i.chain
+            FROM unnest($8::int[], $9::bigint[], $10::int[], $11::int[], $12::bytea[])
+                AS i(office_id, ticket, was, events, chain)
+            WHERE ticket.office_id = i.office_id AND ticket.ticket = i.ticket
+              AND ticket.events = i.was AND is_open
+            RETURNING 1
+        ), tickets AS (
             INSERT INTO ticket (office_id, ticket, channel, state, urgency, problem, citizen_name,
                 citizen_phone, thread, registered_at, accepted_at, follow_up_at, due_at,
                 provisional, needs_year, calendar_version, accountable, events, chain)
-            SELECT * FROM unnest($1::int[], $2::bigint[], $3::text[], $4::text[], $5::smallint[],
-                $6::text[], $7::text[], $8::text[], $9::text[], $10::timestamptz[],
-                $11::timestamptz[], $12::timestamptz[], $13::timestamptz[], $14::boolean[],
-                $15::int[], $16::int[], $17::int[], $18::int[], $19::bytea[])
+            SELECT * FROM unnest($13::int[], $14::bigint[], $15::text[], $16::text[],
+                $17::smallint[], $18::text[], $19::text[], $20::text[], $21::text[],
+                $22::timestamptz[], $23::timestamptz[], $24::timestamptz[], $25::timestamptz[],
+                $26::boolean[], $27::int[], $28::int[], $29::int[], $30::int[], $31::bytea[])
         ), happened AS (
-            SELECT * FROM unnest($20::int[], $21::bigint[], $22::int[], $23::timestamptz[],
-                $24::text[], $25::text[], $26::text[], $27::bytea[], $28::text[], $29::text[],
-                $30::timestamptz[], $31::text[], $32::jsonb[], $33::bytea[])
+            SELECT * FROM unnest($32::int[], $33::bigint[], $34::int[], $35::timestamptz[],
+                $36::text[], $37::text[], $38::text[], $39::bytea[], $40::text[], $41::text[],
+                $42::timestamptz[], $43::text[], $44::jsonb[], $45::bytea[])
                 AS i(office_id, ticket, seq, at, actor, kind, data, hash, source, source_id,
                      occurred_at, text, attachments, raw)
         ), events AS (
@@ -364,46 +375,44 @@ pub async fn write(db: &mut PgConnection, writes: &Writes) -> Result<(), StoreEr
         ), timers AS (
             INSERT INTO timer (office_id, ticket, kind, gen, state, due_at)
             SELECT office_id, ticket, kind, 1, 0, due_at
-            FROM unnest($34::int[], $35::bigint[], $36::smallint[], $37::timestamptz[])
+            FROM unnest($46::int[], $47::bigint[], $48::smallint[], $49::timestamptz[])
                 AS i(office_id, ticket, kind, due_at)
         ), effects AS (
             INSERT INTO outbox (office_id, kind, ticket, urgent, data, created_at, not_before)
-            SELECT * FROM unnest($38::int[], $39::text[], $40::bigint[], $41::boolean[],
-                $42::jsonb[], $43::timestamptz[], $44::timestamptz[])
-        ), results AS (
-            UPDATE inbound SET ticket = i.ticket, appended = i.appended,
-                follow_up_at = i.follow_up_at, due_at = i.due_at, provisional = i.provisional
-            FROM unnest($45::int[], $46::text[], $47::text[], $48::bigint[], $49::boolean[],
-                $50::timestamptz[], $51::timestamptz[], $52::boolean[])
-                AS i(office_id, source, source_id, ticket, appended, follow_up_at, due_at, provisional)
-            WHERE inbound.office_id = i.office_id AND inbound.source = i.source
-              AND inbound.source_id = i.source_id
-            RETURNING 1
-        ), threads AS (
-            UPDATE thread SET open_ticket = i.ticket
-            FROM unnest($53::int[], $54::text[], $55::bigint[]) AS i(office_id, thread, ticket)
-            WHERE thread.office_id = i.office_id AND thread.thread = i.thread
-            RETURNING 1
-        ), grown AS (
-            UPDATE ticket SET events = i.events, chain = i.chain
-            FROM unnest($56::int[], $57::bigint[], $58::int[], $59::bytea[])
-                AS i(office_id, ticket, events, chain)
-            WHERE ticket.office_id = i.office_id AND ticket.ticket = i.ticket
-            RETURNING 1
+            SELECT * FROM unnest($50::int[], $51::text[], $52::bigint[], $53::boolean[],
+                $54::jsonb[], $55::timestamptz[], $56::timestamptz[])
+        ), inbound AS (
+            INSERT INTO inbound (office_id, source, source_id, digest, received_at, ticket,
+                appended, follow_up_at, due_at, provisional)
+            SELECT * FROM unnest($57::int[], $58::text[], $59::text[], $60::bytea[],
+                $61::timestamptz[], $62::bigint[], $63::boolean[], $64::timestamptz[],
+                $65::timestamptz[], $66::boolean[])
         )
-        SELECT (SELECT count(*) FROM results) AS "results!",
-               (SELECT count(*) FROM threads) AS "threads!",
-               (SELECT count(*) FROM grown) AS "grown!"
+        SELECT as_expected('register', (SELECT count(*) FROM numbers), cardinality($1)) AS "numbers!",
+               as_expected('thread', (SELECT count(*) FROM threads), cardinality($5)) AS "threads!",
+               as_expected('ticket', (SELECT count(*) FROM grown), cardinality($8)) AS "grown!"
         "#,
+        &n.office,
+        &n.year,
+        &n.last,
+        &n.count,
+        &h.office,
+        &h.thread as &[&str],
+        &h.ticket,
+        &g.office,
+        &g.ticket,
+        &g.was,
+        &g.events,
+        &g.chain as &[[u8; 32]],
         &t.office,
         &t.ticket,
-        &t.channel,
-        &t.state,
+        &t.channel as &[&str],
+        &t.state as &[&str],
         &t.urgency,
         &t.problem,
-        &t.name as &[Option<String>],
-        &t.phone as &[Option<String>],
-        &t.thread as &[Option<String>],
+        &t.name as &[Option<&str>],
+        &t.phone as &[Option<&str>],
+        &t.thread as &[Option<&str>],
         &t.registered_at,
         &t.accepted_at,
         &t.follow_up_at as &[Option<DateTime<Utc>>],
@@ -413,7 +422,7 @@ pub async fn write(db: &mut PgConnection, writes: &Writes) -> Result<(), StoreEr
         &t.calendar_version,
         &t.accountable as &[Option<i32>],
         &t.events,
-        &t.chain,
+        &t.chain as &[[u8; 32]],
         &e.office,
         &e.ticket,
         &e.seq,
@@ -421,70 +430,36 @@ pub async fn write(db: &mut PgConnection, writes: &Writes) -> Result<(), StoreEr
         &e.actor,
         &e.kind,
         &e.data,
-        &e.hash,
-        &e.source as &[Option<String>],
-        &e.source_id as &[Option<String>],
+        &e.hash as &[[u8; 32]],
+        &e.source as &[Option<&str>],
+        &e.source_id as &[Option<&str>],
         &e.occurred_at,
-        &e.text,
+        &e.text as &[&str],
         &e.attachments as &[Option<serde_json::Value>],
-        &e.raw,
+        &e.raw as &[&[u8]],
         &m.office,
         &m.ticket,
         &m.kind,
         &m.due_at,
         &o.office,
-        &o.kind,
+        &o.kind as &[&str],
         &o.ticket,
         &o.urgent,
         &o.data,
         &o.created_at,
         &o.not_before,
-        &r.office,
-        &r.source,
-        &r.source_id,
-        &r.ticket,
-        &r.appended,
-        &r.follow_up_at as &[Option<DateTime<Utc>>],
-        &r.due_at,
-        &r.provisional,
-        &h.office,
-        &h.thread,
-        &h.ticket,
-        &g.office,
-        &g.ticket,
-        &g.events,
-        &g.chain,
+        &b.office,
+        &b.source as &[&str],
+        &b.source_id as &[&str],
+        &b.digest as &[[u8; 32]],
+        &b.received_at,
+        &b.ticket,
+        &b.appended,
+        &b.follow_up_at as &[Option<DateTime<Utc>>],
+        &b.due_at,
+        &b.provisional,
     )
     .fetch_one(db)
     .await?;
-    for (table, changed, wanted) in [
-        ("inbound", row.results, r.office.len()),
-        ("thread", row.threads, h.office.len()),
-        ("ticket", row.grown, g.office.len()),
-    ] {
-        let (changed, wanted) = (changed.unsigned_abs(), wanted as u64);
-        if changed != wanted {
-            return Err(StoreError::RowCount { table, changed, wanted });
-        }
-    }
     Ok(())
-}
-
-/// The officers of an office by login, for R7.e.
-///
-/// # Errors
-/// [`StoreError`].
-pub async fn staff_by_login(
-    db: &mut PgConnection,
-    office: OfficeId,
-    login: &str,
-) -> Result<Option<StaffId>, StoreError> {
-    let id = sqlx::query_scalar!(
-        "SELECT staff_id FROM staff WHERE office_id = $1 AND login = $2",
-        office.0,
-        login
-    )
-    .fetch_optional(db)
-    .await?;
-    Ok(id.map(StaffId))
 }

@@ -1,7 +1,7 @@
 //! All SQL. Plain functions on a connection; the caller holds the transaction and commits.
 //!
 //! Rows stay in here: what leaves is of the domain, or a read model for a page. Locks are taken in
-//! one order everywhere: `inbound`, `thread`, `register`, `ticket`, `timer`; within a table by key.
+//! one order everywhere: `register`, `thread`, `ticket`, `timer`, `inbound`; within a table by key.
 
 pub mod access;
 pub mod calendar;
@@ -53,6 +53,16 @@ impl StoreError {
     #[must_use]
     pub fn is_transient(&self) -> bool {
         matches!(self, Self::Unavailable(_))
+    }
+
+    /// Whether somebody else changed what this rested on, at the same time: what was refused may
+    /// go through once it is decided anew. (A unique key that was taken meanwhile, a guard that no
+    /// longer held, a deadlock.)
+    #[must_use]
+    pub fn is_overtaken(&self) -> bool {
+        let (Self::Refused(error) | Self::Unavailable(error)) = self else { return false };
+        let sqlx::Error::Database(error) = error else { return false };
+        error.is_unique_violation() || error.code().is_some_and(|code| code.starts_with("40"))
     }
 
     /// Whether a unique or primary key was already taken.
