@@ -16,7 +16,7 @@ use crate::{
         runner::{OnFired, Runner},
     },
     secret,
-    store::StoreError,
+    store::{self, StoreError},
     telemetry,
 };
 use intake_contract::Channel;
@@ -24,7 +24,7 @@ use intake_hotline::HotlineChannel;
 use intake_wechat::{ServiceWords, WechatChannel};
 use secrecy::ExposeSecret;
 use sqlx::{
-    PgPool,
+    Connection, PgPool,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 use std::{collections::HashMap, str::FromStr, sync::Arc, time::Duration};
@@ -71,6 +71,9 @@ pub enum Role {
     Worker,
 }
 
+/// For a connection that comes back to show that it is alive.
+const RELEASE_WITHIN: Duration = Duration::from_secs(1);
+
 /// Connections to the configured database, each with its limit for a statement.
 ///
 /// # Errors
@@ -80,15 +83,29 @@ pub async fn connect(config: &Config) -> Result<PgPool, StartError> {
         PgConnectOptions::from_str(config.database_url.expose_secret()).map_err(|_| {
             StartError::new("database_url cannot be understood; it looks like postgres://user:password@host/name")
         })?;
-    let limit = format!("SET statement_timeout = {}", config.database.statement_timeout_ms);
+    let session = format!(
+        "{}; SET statement_timeout = {}",
+        store::SESSION,
+        config.database.statement_timeout_ms
+    );
     PgPoolOptions::new()
         .max_connections(config.database.connections)
         .acquire_timeout(Duration::from_millis(config.database.acquire_timeout_ms))
         .after_connect(move |connection, _| {
-            let limit = limit.clone();
+            let session = session.clone();
             Box::pin(async move {
-                // Not a start-up parameter: poolers refuse those.
-                sqlx::raw_sql(sqlx::AssertSqlSafe(limit)).execute(connection).await.map(|_| ())
+                // Not start-up parameters: poolers refuse those.
+                sqlx::raw_sql(sqlx::AssertSqlSafe(session)).execute(connection).await.map(|_| ())
+            })
+        })
+        .after_release(|connection, _| {
+            // A call that was given up may have left a connection on which nothing answers any
+            // more; the pool itself would wait for it without limit, and lose the place.
+            Box::pin(async move {
+                match tokio::time::timeout(RELEASE_WITHIN, connection.ping()).await {
+                    Ok(alive) => alive.map(|()| true),
+                    Err(_) => Err(sqlx::Error::PoolTimedOut),
+                }
             })
         })
         .connect_with(options)

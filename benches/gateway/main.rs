@@ -59,7 +59,8 @@ impl Plan {
         if short {
             return Self { cell: Duration::from_secs(1), rounds: 1, connections, timers: 5000 };
         }
-        Self { cell: Duration::from_secs(5), rounds: 3, connections, timers: 100_000 }
+        let rounds = std::env::var("BENCH_ROUNDS").ok().and_then(|n| n.parse().ok()).unwrap_or(3);
+        Self { cell: Duration::from_secs(5), rounds, connections, timers: 100_000 }
     }
 }
 

@@ -77,11 +77,11 @@ impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
         let refused = match &error {
             sqlx::Error::Database(database) => {
+                // Data exceptions, violated constraints, limits of a row: the same again would be
+                // refused again. All else (connection, deadlock, resources, a missing grant, a
+                // standby that was the primary) is no fault of what was sent.
                 let code = database.code().unwrap_or_default();
-                // Connection, rollback (serialisation, deadlock), resources, operator, system:
-                // nothing is wrong with the data. 25006: a standby that was the primary.
-                const TRANSIENT: [&str; 5] = ["08", "40", "53", "57", "58"];
-                !(TRANSIENT.iter().any(|class| code.starts_with(class)) || code == "25006")
+                ["22", "23", "54"].iter().any(|class| code.starts_with(class))
             }
             sqlx::Error::Encode(_) | sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) => {
                 true
@@ -107,18 +107,33 @@ pub async fn within<T, E: From<StoreError>>(
     }
 }
 
+/// What every session of the gateway starts with. Each statement here reads by key, through an
+/// index made for it: the planner, which has no idea how long an `unnest` is and what a young table
+/// will grow to, would now and then rather read the whole of it, and keep that plan. And a session
+/// whose gateway is gone must not hold its locks until TCP notices, two hours later.
+pub const SESSION: &str = "SET enable_seqscan = off; SET enable_hashjoin = off; \
+    SET enable_mergejoin = off; SET plan_cache_mode = force_generic_plan; SET jit = off; \
+    SET max_parallel_workers_per_gather = 0; SET idle_in_transaction_session_timeout = '5s'";
+
+/// For the rest of this transaction: reads whole tables, as long as it takes.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn read_whole_tables(db: &mut PgConnection) -> Result<(), StoreError> {
+    const WHOLE: &str = "SET LOCAL enable_seqscan = on; SET LOCAL enable_hashjoin = on; \
+        SET LOCAL enable_mergejoin = on; SET LOCAL plan_cache_mode = auto; \
+        SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0";
+    sqlx::raw_sql(WHOLE).execute(db).await?;
+    Ok(())
+}
+
 /// A connection of one's own, for work that never pauses: its plans stay warm and nobody asks
-/// first whether it is alive. Batches join tables by key: the planner has no idea how long an
-/// `unnest` is, and on a young table it would rather read the whole of it and keep that plan.
+/// first whether it is alive.
 ///
 /// # Errors
 /// [`StoreError`].
 pub async fn own_connection(pool: &PgPool) -> Result<PgConnection, StoreError> {
-    const BY_KEY: &str = "SET enable_seqscan = off; SET enable_hashjoin = off; \
-        SET enable_mergejoin = off; SET plan_cache_mode = force_generic_plan";
-    let mut db = pool.acquire().await?.detach();
-    sqlx::raw_sql(BY_KEY).execute(&mut db).await?;
-    Ok(db)
+    Ok(pool.acquire().await?.detach())
 }
 
 /// Checks that a statement changed as many rows as the rule says.

@@ -37,7 +37,7 @@ pub async fn take_effects(
         "SELECT outbox_id, kind, o.ticket, urgent, data, due_at, provisional, level, channel
          FROM outbox o JOIN ticket t USING (office_id, ticket)
          WHERE office_id = $1 AND o.state = 0 AND not_before <= $2
-         ORDER BY outbox_id LIMIT $3
+         ORDER BY not_before, outbox_id LIMIT $3
          FOR UPDATE OF o SKIP LOCKED",
         office.0,
         now,
