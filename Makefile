@@ -31,4 +31,4 @@ bench:           ## the measurements that the README quotes: some minutes
 	@scripts/bench.sh
 
 bench-smoke:     ## the same, so short that the figures mean nothing
-	@BENCH_SHORT=1 scripts/bench.sh
+	@BENCH=short scripts/bench.sh

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The measurements, on private servers with fsync and synchronous_commit on. With BENCH_SHORT=1 so
+# The measurements, on private servers with fsync and synchronous_commit on. With BENCH=short so
 # short that the figures mean nothing, to see that it works.
 set -euo pipefail
 cd "$(dirname "$0")/.."

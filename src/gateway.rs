@@ -173,7 +173,8 @@ impl Gateway {
             config.intake.settings(),
             on_commit,
             &writers,
-        );
+        )
+        .map_err(|error| StartError::caused("no thread for the intake", error))?;
         let limits = Limits {
             connections: config.http.connections,
             per_address: config.http.connections_per_address,
@@ -302,7 +303,9 @@ fn on_commit(live: Live, relay: Arc<Relay>, timers: mpsc::Sender<Vec<TimerKey>>)
         for office in &committed.offices {
             live.changed(*office);
         }
-        if committed.effects {
+        if committed.urgent {
+            relay.wake_now();
+        } else if committed.effects {
             relay.wake();
         }
         if !committed.timers.is_empty() {

@@ -10,6 +10,9 @@ use intake_gateway::{
 };
 use std::{path::PathBuf, process::ExitCode};
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Turns what citizens write, say and bring to a service window into numbered tickets with dates
 /// that the law's calendar keeps.
 #[derive(Parser)]

@@ -1,10 +1,11 @@
 //! Many timers at one instant, on the gateway's own runner.
 
-use crate::{fresh_database, office, own_pool, prefix};
+use crate::{Plan, fresh_database, office, own_pool, prefix};
 use intake_gateway::{
     offices::Offices,
     schedule::{index::Index, runner::Runner},
 };
+use serde_json::{Value, json};
 use sqlx::PgPool;
 use std::{
     sync::Arc,
@@ -14,14 +15,30 @@ use tokio_util::sync::CancellationToken;
 
 /// What was measured.
 pub struct Figures {
-    pub timers: i64,
     pub per_second: f64,
     pub latest_s: f64,
     pub bytes: f64,
     pub rebuild_s: f64,
 }
 
-pub async fn run(server: &str, redis: &str, count: i64) -> Figures {
+pub async fn run(plan: &Plan, server: &str, redis: &str) -> Value {
+    let mut rows = Vec::new();
+    for &count in &plan.timers {
+        let herd = herd(server, redis, count).await;
+        println!("\nSchedule, {count} timers at one instant");
+        println!("{:>28} {:>12.0}", "durable effects per second", herd.per_second);
+        println!("{:>28} {:>12.2}", "the last one late, s", herd.latest_s);
+        println!("{:>28} {:>12.0}", "bytes a timer in Redis", herd.bytes);
+        println!("{:>28} {:>12.2}", "rebuild after FLUSHALL, s", herd.rebuild_s);
+        rows.push(json!({
+            "timers": count, "effects_per_s": herd.per_second, "latest_s": herd.latest_s,
+            "bytes_per_timer": herd.bytes, "rebuild_s": herd.rebuild_s,
+        }));
+    }
+    json!({ "herd": rows })
+}
+
+async fn herd(server: &str, redis: &str, count: i64) -> Figures {
     let (url, admin) = fresh_database(server, "intake_schedule").await;
     office(&admin).await;
     let (config, pool) = own_pool(&url, redis).await;
@@ -119,7 +136,7 @@ pub async fn run(server: &str, redis: &str, count: i64) -> Figures {
     .await
     .unwrap();
     assert_eq!((effects, distinct), (count, count), "each timer took effect once");
-    Figures { timers: count, per_second: count as f64 / took_s, latest_s, bytes, rebuild_s }
+    Figures { per_second: count as f64 / took_s, latest_s, bytes, rebuild_s }
 }
 
 async fn tickets(pool: &PgPool, count: i64) {

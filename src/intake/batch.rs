@@ -477,6 +477,7 @@ impl<'a> Builder<'a> {
         effects.created_at.push(*received_at);
         effects.not_before.push(not_before);
         self.committed.effects |= not_before <= *received_at;
+        self.committed.urgent |= urgent;
     }
 
     /// Carries the chains' ends to the rows of their tickets, and what is locked into the order of

@@ -84,6 +84,8 @@ pub struct Committed {
     pub timers: Vec<crate::schedule::TimerKey>,
     /// Whether the relay has something to do now.
     pub effects: bool,
+    /// Something that cannot wait (RD3.2).
+    pub urgent: bool,
 }
 
 struct Waiting {
@@ -106,9 +108,11 @@ pub struct Intake {
 const RETRY_AFTER_S: u32 = 5;
 
 impl Intake {
-    /// Opens the door: starts the writers on `tasks`. They end after [`Self::close`], when
-    /// everything that waits has been answered.
-    #[must_use]
+    /// Opens the door: starts the writers, each on a thread of its own, which `tasks` knows. They
+    /// end after [`Self::close`], when everything that waits has been answered.
+    ///
+    /// # Errors
+    /// When the system gives no more.
     pub fn open(
         pool: PgPool,
         offices: Arc<Offices>,
@@ -116,7 +120,7 @@ impl Intake {
         settings: Settings,
         on_commit: OnCommit,
         tasks: &TaskTracker,
-    ) -> Self {
+    ) -> std::io::Result<Self> {
         let (queue, waiting) = mpsc::channel(settings.queue);
         let waiting = Arc::new(tokio::sync::Mutex::new(waiting));
         let closing = CancellationToken::new();
@@ -130,9 +134,10 @@ impl Intake {
                 own: None,
                 careful: 0,
             };
-            tasks.spawn(writer.run());
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            tasks.spawn_blocking(move || writer.run_alone(runtime));
         }
-        Self { queue, closing, offices, clock, settings }
+        Ok(Self { queue, closing, offices, clock, settings })
     }
 
     /// Registers a submission, or appends it to the citizen's open ticket, or recognises a repeat;

@@ -8,7 +8,10 @@ use crate::store::{self, StoreError};
 use intake_contract::Busy;
 use sqlx::{Connection, PgConnection, PgPool};
 use std::{sync::Arc, time::Duration};
-use tokio::sync::{Mutex, mpsc};
+use tokio::{
+    runtime::Runtime,
+    sync::{Mutex, mpsc},
+};
 use tokio_util::sync::CancellationToken;
 
 pub(super) struct Writer {
@@ -28,9 +31,17 @@ const CAREFUL_FOR: u32 = 16;
 
 /// Of one attempt at a batch, everything included; less than the sender's patience.
 const ATTEMPT_WITHIN: Duration = Duration::from_millis(2500);
+/// Of one statement, on the server: what an attempt gave up must not stand in the next one's way.
+const STATEMENT_WITHIN: Duration = Duration::from_millis(2000);
 
 impl Writer {
-    pub(super) async fn run(mut self) {
+    /// Runs on a thread and a runtime of its own: with many requests under way, an answer of the
+    /// database would else wait for its turn behind all of them, and everybody for it.
+    pub(super) fn run_alone(self, runtime: Runtime) {
+        runtime.block_on(self.run());
+    }
+
+    async fn run(mut self) {
         let mut batch = Vec::with_capacity(self.settings.batch);
         loop {
             // Writers take turns at the queue, not at the database: while one commits, the next
@@ -91,7 +102,7 @@ impl Writer {
         let work = async {
             let mut db = match own {
                 Some(db) => db,
-                None => store::own_connection(&self.pool).await?,
+                None => store::own_connection(&self.pool, STATEMENT_WITHIN).await?,
             };
             let kept = batch::commit(&mut db, batch, self.settings.quiet, guard).await;
             Ok::<_, StoreError>((db, kept))

@@ -56,6 +56,9 @@ pub const DESK: &str = "desk";
 const ATTEMPT_WITHIN: Duration = Duration::from_secs(20);
 /// Of one call on the database.
 const CALL_WITHIN: Duration = Duration::from_secs(10);
+/// What can wait so long gathers: a rush is one message to the group, not twenty, and robots allow
+/// about twenty a minute.
+const MOMENT: Duration = Duration::from_secs(1);
 const EFFECTS_AT_A_TIME: i64 = 2000;
 /// What is told at an opening gathers so long: what came in overnight and what is to be followed up
 /// are one digest.
@@ -70,6 +73,7 @@ pub struct Relay {
     settings: Settings,
     targets: Targets,
     wake: Wake,
+    urgent: Wake,
 }
 
 impl Relay {
@@ -82,11 +86,25 @@ impl Relay {
         settings: Settings,
         targets: Targets,
     ) -> Arc<Self> {
-        Arc::new(Self { pool, offices, clock, settings, targets, wake: Wake::default() })
+        Arc::new(Self {
+            pool,
+            offices,
+            clock,
+            settings,
+            targets,
+            wake: Wake::default(),
+            urgent: Wake::default(),
+        })
+    }
+
+    /// Looks again in a moment: what comes in within it is told as one.
+    pub fn wake(&self) {
+        self.wake.wake();
     }
 
     /// Looks again at once.
-    pub fn wake(&self) {
+    pub fn wake_now(&self) {
+        self.urgent.wake();
         self.wake.wake();
     }
 
@@ -97,6 +115,7 @@ impl Relay {
                 tracing::warn!(error = %telemetry::causes(&error), "notices could not be sent; trying again");
             }
             self.wake.wait(self.settings.look_every, &shutdown).await;
+            self.urgent.wait(MOMENT, &shutdown).await;
         }
     }
 

@@ -16,7 +16,7 @@ pub mod timer;
 pub mod verify;
 
 use crate::domain::register::{NotANumber, RegisterNumber};
-use sqlx::{PgConnection, PgPool};
+use sqlx::{Connection, PgConnection, PgPool};
 use std::time::Duration;
 
 /// Why a statement did not do what was asked.
@@ -127,13 +127,16 @@ pub async fn read_whole_tables(db: &mut PgConnection) -> Result<(), StoreError> 
     Ok(())
 }
 
-/// A connection of one's own, for work that never pauses: its plans stay warm and nobody asks
-/// first whether it is alive.
+/// A connection of one's own, for work that never pauses: made on the caller's runtime, its plans
+/// stay warm, and nobody asks first whether it is alive. No statement takes longer than `limit`.
 ///
 /// # Errors
 /// [`StoreError`].
-pub async fn own_connection(pool: &PgPool) -> Result<PgConnection, StoreError> {
-    Ok(pool.acquire().await?.detach())
+pub async fn own_connection(pool: &PgPool, limit: Duration) -> Result<PgConnection, StoreError> {
+    let mut db = PgConnection::connect_with(&pool.connect_options()).await?;
+    let session = format!("{SESSION}; SET statement_timeout = {}", limit.as_millis());
+    sqlx::raw_sql(sqlx::AssertSqlSafe(session)).execute(&mut db).await?;
+    Ok(db)
 }
 
 /// Checks that a statement changed as many rows as the rule says.

@@ -35,9 +35,11 @@ pub async fn take_effects(
 ) -> Result<Vec<Effect>, StoreError> {
     let rows = sqlx::query!(
         "SELECT outbox_id, kind, o.ticket, urgent, data, due_at, provisional, level, channel
-         FROM outbox o JOIN ticket t USING (office_id, ticket)
-         WHERE office_id = $1 AND o.state = 0 AND not_before <= $2
-         ORDER BY not_before, outbox_id LIMIT $3
+         FROM outbox o CROSS JOIN LATERAL (
+             SELECT due_at, provisional, level, channel FROM ticket t
+             WHERE t.office_id = o.office_id AND t.ticket = o.ticket LIMIT 1) t
+         WHERE o.office_id = $1 AND o.state = 0 AND not_before <= $2
+         ORDER BY not_before LIMIT $3
          FOR UPDATE OF o SKIP LOCKED",
         office.0,
         now,

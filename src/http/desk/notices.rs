@@ -92,6 +92,6 @@ pub(super) async fn resend(
     let mut db = app.pool.acquire().await?;
     // Not dead any more: somebody else was faster, which is as good.
     store::notice::revive(&mut db, session.office, NoticeId(id), app.clock.now()).await?;
-    app.relay.wake();
+    app.relay.wake_now();
     Ok(Redirect::to("/desk/notices").into_response())
 }
