@@ -289,6 +289,13 @@ async fn a_registration_sent_twice_registers_once_and_errors_keep_what_was_writt
         "{page}"
     );
     assert_eq!(number_in(&location), "BCS-2026-000001");
+    // Once more with another content: the first one stands, and the page says so.
+    let mut other = form;
+    other[5].1 = "灯坏了，门也坏了";
+    let again = desk.post("/desk/register", &other).await;
+    let page = desk.get(again.headers["location"].to_str().unwrap()).await.text();
+    assert!(page.contains("之前已登记，内容以第一次为准"), "{page}");
+    assert!(page.contains("BCS-2026-000001") && !page.contains("门也坏了"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

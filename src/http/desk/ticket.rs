@@ -63,6 +63,8 @@ struct TicketPage {
     section: &'static str,
     number: String,
     done: Option<&'static str>,
+    /// What became of the half-written form that led here: `sent`, or `used` by another content.
+    draft: &'static str,
     channel: &'static str,
     channel_key: &'static str,
     state: &'static str,
@@ -102,6 +104,9 @@ pub(super) async fn page(
     let row = &whole.row;
     let done = match query.done.as_str() {
         "registered" => Some("已登记。请把编号告诉群众。"),
+        "registered_before" => Some(
+            "之前已登记，内容以第一次为准。如果是另一件事，请再登记一次，写过的内容还在表单里。",
+        ),
         "claimed" => Some("已认领，由您负责到底。"),
         _ => None,
     };
@@ -110,6 +115,11 @@ pub(super) async fn page(
         section: "queue",
         number: ticket.display(&frame.office.prefix),
         done,
+        draft: match query.done.as_str() {
+            "registered" => "sent",
+            "registered_before" => "used",
+            _ => "",
+        },
         channel: row.channel.label(),
         channel_key: row.channel.as_str(),
         state: state_label(&row.state),
