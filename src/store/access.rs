@@ -105,6 +105,11 @@ pub async fn attempt(
 ///
 /// # Errors
 /// [`StoreError`].
+#[expect(
+    clippy::allow_attributes,
+    clippy::allow_attributes_without_reason,
+    reason = "within sqlx's macro"
+)]
 pub async fn uncount(
     db: &mut PgConnection,
     login: &str,
