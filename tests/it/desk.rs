@@ -395,6 +395,12 @@ async fn a_number_is_found_as_printed_also_when_the_ticket_is_closed() {
         .await;
     assert_eq!(found("view=all&q=BCS-2026-000001").await, (true, 1));
     assert_eq!(found("view=all").await, (false, 1));
+    gateway.clock.set(at("2026-11-26 09:10"));
+    let later = Desk::login(&gateway, "zhao.min").await;
+    let page = later.get("/desk?q=BCS-2026-000001").await.text();
+    assert!(page.contains("已销号") && !page.contains("已逾期 "), "{page}");
+    let page = later.get("/desk/tickets/BCS-2026-000001").await.text();
+    assert!(page.contains("已销号") && !page.contains("已逾期 "), "{page}");
     let page = gateway.api("/tickets?state=open&q=BCS-2026-000001&limit=").await.json();
     assert_eq!(page["items"][0]["number"], "BCS-2026-000001");
     assert_eq!(page["items"][0]["state"], "closed");

@@ -243,7 +243,11 @@ pub(super) fn state_label(state: &str) -> &'static str {
 impl Row {
     fn new(row: &QueueRow, prefix: &str, now: DateTime<Utc>) -> Self {
         let left = row.due_at - now;
-        let urgency = if left <= TimeDelta::zero() {
+        // Found by its number: nothing is due any more.
+        let closed = row.state == "closed";
+        let urgency = if closed {
+            "later"
+        } else if left <= TimeDelta::zero() {
             "late"
         } else if left < TimeDelta::hours(4) {
             "close"
@@ -263,7 +267,11 @@ impl Row {
         Self {
             number: row.ticket.display(prefix),
             urgency,
-            due: wording::until(row.due_at, now),
+            due: if closed {
+                state_label(&row.state).to_owned()
+            } else {
+                wording::until(row.due_at, now)
+            },
             due_exact: wording::exact(row.due_at),
             provisional: row.provisional,
             urgent: row.urgent,

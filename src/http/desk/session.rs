@@ -123,7 +123,7 @@ pub(super) async fn login(
     let address = peer.address.to_string();
     let now = app.clock.now();
     let allowed = app.desk.failures;
-    let candidate = {
+    let (candidate, locks) = {
         let lock_until = now + TimeDelta::minutes(app.desk.lock_min);
         let mut db = app.pool.acquire().await?;
         match store::access::attempt(&mut db, &login, &address, now, allowed, lock_until).await? {
@@ -135,7 +135,7 @@ pub(super) async fn login(
                 );
                 return Ok(page(StatusCode::TOO_MANY_REQUESTS, login, Some(says)));
             }
-            Attempt::Counted { .. } => store::access::candidate(&mut db, &login).await?,
+            Attempt::Counted { locks } => (store::access::candidate(&mut db, &login).await?, locks),
         }
     };
     let stored = candidate.as_ref().map(|candidate| candidate.password_hash.clone());
@@ -151,7 +151,7 @@ pub(super) async fn login(
         None => None,
     };
     let Some(token) = token else {
-        tracing::info!("a login failed");
+        tracing::info!(locks, "a login failed");
         return Ok(page(StatusCode::UNAUTHORIZED, login, Some(wrong())));
     };
     store::access::succeeded(&mut db, &login, &address).await?;

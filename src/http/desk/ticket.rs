@@ -124,7 +124,7 @@ pub(super) async fn page(
         channel_key: row.channel.as_str(),
         state: state_label(&row.state),
         urgent: row.urgent,
-        late: row.due_at <= now,
+        late: is_open(row) && row.due_at <= now,
         name: row.citizen_name.clone(),
         phone: row.citizen_phone.clone(),
         accountable: row.accountable.clone(),
@@ -135,6 +135,10 @@ pub(super) async fn page(
         can_claim: row.state == "registered" && frame.receives(),
         frame,
     }))
+}
+
+fn is_open(row: &QueueRow) -> bool {
+    row.state != "closed"
 }
 
 fn promise(row: &QueueRow, office: &Office, now: DateTime<Utc>) -> Promise {
@@ -149,7 +153,7 @@ fn promise(row: &QueueRow, office: &Office, now: DateTime<Utc>) -> Promise {
         due: wording::moment(row.due_at, now),
         due_exact: wording::exact(row.due_at),
         until: wording::until(row.due_at, now),
-        pressing: row.due_at - now < chrono::TimeDelta::hours(4),
+        pressing: is_open(row) && row.due_at - now < chrono::TimeDelta::hours(4),
         provisional: row.provisional.then(|| {
             let year = why.due.needs_year;
             year.map_or_else(
