@@ -6,6 +6,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/servers.sh
 mode=${1:-check}
+# Never on servers that somebody works with: databases are made and dropped here.
+unset DATABASE_URL REDIS_URL
 servers_install
 folder=$PWD/target/test-servers
 trap 'servers_stop "$folder"' EXIT

@@ -1,11 +1,13 @@
 //! Settings: the defaults that are compiled in, then a file, then the environment.
 
-use figment::{
-    Figment,
-    providers::{Env, Format, Serialized, Toml},
-};
+//!
+//! A refusal names the key and says what is expected, never what stood there: that may be a secret.
+
+use crate::schedule::index::CALL_LIMIT;
+use figment::{Figment, providers::Env};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer, de::DeserializeOwned};
+use serde_json::{Map, Value};
 use std::{net::IpAddr, net::SocketAddr, path::Path, time::Duration};
 
 /// Every key with its unit and default.
@@ -26,9 +28,17 @@ pub struct Config {
     pub schedule: Schedule,
     pub relay: Relay,
     pub desk: Desk,
+    #[serde(deserialize_with = "apart")]
     pub wechat: Vec<Belonging<intake_wechat::Account>>,
+    #[serde(deserialize_with = "apart")]
     pub hotline: Vec<Belonging<intake_hotline::Source>>,
+    #[serde(deserialize_with = "apart")]
     pub notify: Vec<Notify>,
+}
+
+/// The lists of adapters are read apart from the rest, entry by entry.
+fn apart<'de, T, D: Deserializer<'de>>(input: D) -> Result<Vec<T>, D::Error> {
+    serde::de::IgnoredAny::deserialize(input).map(|_| Vec::new())
 }
 
 /// An adapter's settings, and whose it is.
@@ -155,20 +165,17 @@ impl Config {
     /// # Errors
     /// As [`Self::load`].
     pub fn load_over(defaults: &str, file: Option<&Path>) -> Result<Self, ConfigError> {
-        let mut figment = Figment::from(Toml::string(DEFAULTS)).merge(Toml::string(defaults));
+        let mut layers = vec![parse("the defaults", DEFAULTS)?, parse("the defaults", defaults)?];
         if let Some(file) = file {
-            if !file.is_file() {
-                return Err(ConfigError(format!(
-                    "the configuration file {} cannot be read; give another one with --config",
-                    file.display()
-                )));
-            }
-            figment = figment.merge(Toml::file_exact(file));
+            let name = format!("the configuration file {}", file.display());
+            let text = std::fs::read_to_string(file).map_err(|_| {
+                ConfigError(format!("{name} cannot be read; give another one with --config"))
+            })?;
+            layers.push(parse(&name, &text)?);
         }
-        let figment = figment
-            .merge(Env::raw().only(&["DATABASE_URL", "REDIS_URL"]))
-            .merge(Env::prefixed("INTAKE_").ignore(&["CONFIG"]).split("__"));
-        Self::from_figment(figment)
+        layers.push(environment(Env::raw().only(&["DATABASE_URL", "REDIS_URL"]))?);
+        layers.push(environment(Env::prefixed("INTAKE_").ignore(&["CONFIG"]).split("__"))?);
+        Self::from_layers(layers)
     }
 
     /// Reads settings that were put together elsewhere: the demo, tests.
@@ -176,14 +183,19 @@ impl Config {
     /// # Errors
     /// As [`Self::load`].
     pub fn from_toml(text: &str) -> Result<Self, ConfigError> {
-        Self::from_figment(Figment::from(Toml::string(DEFAULTS)).merge(Toml::string(text)))
+        Self::from_layers(vec![parse("the defaults", DEFAULTS)?, parse("the settings", text)?])
     }
 
-    fn from_figment(figment: Figment) -> Result<Self, ConfigError> {
-        let mut value: serde_json::Value = figment.extract().map_err(|error| says(&error))?;
-        read_files(&mut value, "")?;
-        let config: Self =
-            Figment::from(Serialized::defaults(value)).extract().map_err(|error| says(&error))?;
+    fn from_layers(layers: Vec<Map<String, Value>>) -> Result<Self, ConfigError> {
+        let mut settings = Map::new();
+        for layer in layers {
+            put_over(&mut settings, layer);
+        }
+        read_files(&mut settings, "")?;
+        let wechat = entries(&mut settings, "wechat", Belonging::read)?;
+        let hotline = entries(&mut settings, "hotline", Belonging::read)?;
+        let notify = entries(&mut settings, "notify", Notify::read)?;
+        let config = Self { wechat, hotline, notify, ..read(settings, "")? };
         config.check()?;
         Ok(config)
     }
@@ -205,49 +217,78 @@ impl Config {
                 return wrong(format!("{key} is no {scheme} URL"));
             }
         }
-        let positive = [
-            ("intake.queue", self.intake.queue),
-            ("intake.writers", self.intake.writers),
-            ("intake.batch", self.intake.batch),
-            ("schedule.batch", self.schedule.batch),
-            ("schedule.workers", self.schedule.workers),
-            ("relay.parallel", self.relay.parallel),
-            ("http.connections", self.http.connections),
-        ];
-        for (key, value) in positive {
-            if value == 0 {
-                return wrong(format!("{key} must be at least 1"));
+        for (key, value, least, most) in self.numbers() {
+            if !(least..=most).contains(&value) {
+                return wrong(format!("{key} must be {least} to {most}"));
             }
         }
-        if self.schedule.batch > crate::schedule::index::CALL_LIMIT {
-            return wrong("schedule.batch must be 1000 at most".to_owned());
+        if self.relay.longest_retry_s < self.relay.first_retry_s {
+            return wrong(
+                "relay.longest_retry_s must not be less than relay.first_retry_s".to_owned(),
+            );
+        }
+        if let Some(says) = crate::telemetry::filter_fault(&self.log.filter) {
+            return wrong(format!("log.filter {says}"));
         }
         let fits = self.schedule.prefix.chars().all(|c| c.is_ascii_alphanumeric() || c == '-');
         if self.schedule.prefix.is_empty() || !fits {
             return wrong("schedule.prefix must be letters, digits and hyphens".to_owned());
         }
         for (index, entry) in self.wechat.iter().enumerate() {
-            entry
-                .settings
-                .check()
-                .map_err(|error| ConfigError(format!("wechat[{index}]: {error}")))?;
+            let check = entry.settings.check();
+            check.map_err(|error| ConfigError(format!("wechat[{index}].{error}")))?;
         }
         for (index, entry) in self.hotline.iter().enumerate() {
-            entry
-                .settings
-                .check()
-                .map_err(|error| ConfigError(format!("hotline[{index}]: {error}")))?;
+            let check = entry.settings.check();
+            check.map_err(|error| ConfigError(format!("hotline[{index}].{error}")))?;
         }
         for (index, entry) in self.notify.iter().enumerate() {
-            entry
-                .target
-                .check()
-                .map_err(|error| ConfigError(format!("notify[{index}]: {error}")))?;
+            let check = entry.target.check();
+            check.map_err(|error| ConfigError(format!("notify[{index}].{error}")))?;
             if entry.name.is_empty() || entry.name == crate::relay::DESK {
                 return wrong(format!("notify[{index}].name must not be empty or `desk`"));
             }
         }
         Ok(())
+    }
+
+    /// Every number with the least and the most that makes sense: beyond it something would wait
+    /// for ever, spin, overflow, or never happen.
+    fn numbers(&self) -> [(&'static str, i128, i128, i128); 28] {
+        const HOUR_S: i128 = 3600;
+        const DAY_S: i128 = 24 * HOUR_S;
+        let Self { http, database, intake, schedule, relay, desk, .. } = self;
+        [
+            ("http.connections", http.connections as i128, 1, 100_000),
+            ("http.connections_per_address", http.connections_per_address as i128, 1, 100_000),
+            ("http.header_timeout_s", http.header_timeout_s.into(), 1, 300),
+            ("http.body_timeout_s", http.body_timeout_s.into(), 1, 300),
+            ("http.answer_timeout_s", http.answer_timeout_s.into(), 1, 300),
+            ("database.connections", database.connections.into(), 2, 1000),
+            ("database.acquire_timeout_ms", database.acquire_timeout_ms.into(), 10, 60_000),
+            ("database.statement_timeout_ms", database.statement_timeout_ms.into(), 100, 600_000),
+            ("intake.queue", intake.queue as i128, 1, 1_000_000),
+            ("intake.writers", intake.writers as i128, 1, 64),
+            ("intake.batch", intake.batch as i128, 1, 10_000),
+            // WeChat gives up after 5 s, network included.
+            ("intake.answer_within_ms", intake.answer_within_ms.into(), 100, 3999),
+            ("intake.quiet_s", intake.quiet_s.into(), 0, DAY_S),
+            ("schedule.batch", schedule.batch as i128, 1, CALL_LIMIT as i128),
+            ("schedule.workers", schedule.workers as i128, 1, 64),
+            ("schedule.lease_s", schedule.lease_s.into(), 1, HOUR_S),
+            ("schedule.look_every_s", schedule.look_every_s.into(), 1, HOUR_S),
+            ("schedule.reconcile_every_s", schedule.reconcile_every_s.into(), 1, HOUR_S),
+            ("schedule.late_s", schedule.late_s.into(), 0, HOUR_S),
+            ("relay.look_every_s", relay.look_every_s.into(), 1, HOUR_S),
+            ("relay.attempts", relay.attempts.into(), 1, 1000),
+            ("relay.first_retry_s", relay.first_retry_s.into(), 1, DAY_S),
+            ("relay.longest_retry_s", relay.longest_retry_s.into(), 1, 7 * DAY_S),
+            ("relay.parallel", relay.parallel as i128, 1, 1000),
+            ("desk.session_idle_min", desk.session_idle_min.into(), 1, 24 * 60),
+            ("desk.session_h", desk.session_h.into(), 1, 7 * 24),
+            ("desk.failures", desk.failures.into(), 1, 100),
+            ("desk.lock_min", desk.lock_min.into(), 1, 24 * 60),
+        ]
     }
 
     /// What is risky though allowed, each a sentence that names the key.
@@ -323,77 +364,187 @@ impl Relay {
     }
 }
 
-/// Takes a key out of an adapter's table, so that the rest can be read strictly by the adapter.
-fn take<E: serde::de::Error>(
-    table: &mut serde_json::Map<String, serde_json::Value>,
-    key: &'static str,
-) -> Result<String, E> {
-    match table.remove(key) {
-        Some(serde_json::Value::String(text)) => Ok(text),
-        _ => Err(E::missing_field(key)),
+impl<T: DeserializeOwned> Belonging<T> {
+    fn read(mut table: Map<String, Value>, at: &str) -> Result<Self, ConfigError> {
+        Ok(Self { office: take(&mut table, "office", at)?, settings: read(table, at)? })
     }
 }
 
-fn rest<T: DeserializeOwned, E: serde::de::Error>(
-    table: serde_json::Map<String, serde_json::Value>,
-) -> Result<T, E> {
-    serde_json::from_value(table.into()).map_err(E::custom)
-}
-
-impl<'de, T: DeserializeOwned> Deserialize<'de> for Belonging<T> {
-    fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
-        let mut table = serde_json::Map::deserialize(input)?;
-        Ok(Self { office: take(&mut table, "office")?, settings: rest(table)? })
-    }
-}
-
-impl<'de> Deserialize<'de> for Notify {
-    fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
-        let mut table = serde_json::Map::deserialize(input)?;
+impl Notify {
+    fn read(mut table: Map<String, Value>, at: &str) -> Result<Self, ConfigError> {
         Ok(Self {
-            office: take(&mut table, "office")?,
-            name: take(&mut table, "name")?,
-            target: rest(table)?,
+            office: take(&mut table, "office", at)?,
+            name: take(&mut table, "name", at)?,
+            target: read(table, at)?,
         })
     }
 }
 
-/// Replaces each `key_file` by `key` with the file's content.
-fn read_files(value: &mut serde_json::Value, at: &str) -> Result<(), ConfigError> {
-    match value {
-        serde_json::Value::Object(table) => {
-            let files: Vec<String> =
-                table.keys().filter(|key| key.ends_with("_file")).cloned().collect();
-            for key in files {
-                let Some(serde_json::Value::String(path)) = table.remove(&key) else {
-                    return Err(ConfigError(format!("{at}{key} must be the path of a file")));
-                };
-                let content = std::fs::read_to_string(&path).map_err(|error| {
-                    ConfigError(format!("{at}{key}: the file {path} cannot be read: {error}"))
-                })?;
-                let name = key.trim_end_matches("_file").to_owned();
-                let given = table.get(&name).is_some_and(|v| v.as_str() != Some(""));
-                if given {
-                    return Err(ConfigError(format!("{at}{name} and {at}{key} are both given")));
-                }
-                table.insert(name, content.trim().to_owned().into());
-            }
-            for (key, inner) in table {
-                read_files(inner, &format!("{at}{key}."))?;
-            }
-            Ok(())
-        }
-        serde_json::Value::Array(list) => {
-            list.iter_mut().try_for_each(|inner| read_files(inner, at))
-        }
-        _ => Ok(()),
+/// A document's settings. Its parser would quote the line that it stumbles over, secrets and all.
+fn parse(name: &str, text: &str) -> Result<Map<String, Value>, ConfigError> {
+    let table: toml::Table = toml::from_str(text).map_err(|error: toml::de::Error| {
+        let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+        let line = before.matches('\n').count() + 1;
+        ConfigError(format!("{name} is no TOML in line {line}: {}", error.message()))
+    })?;
+    match serde_json::to_value(table) {
+        Ok(Value::Object(settings)) => Ok(settings),
+        _ => Err(ConfigError(format!("{name} holds what no setting can be"))),
     }
 }
 
-fn says(error: &figment::Error) -> ConfigError {
-    let key = error.path.join(".");
-    let at = if key.is_empty() { String::new() } else { format!("{key}: ") };
-    ConfigError(format!("{at}{}", error.kind))
+fn environment(variables: Env) -> Result<Map<String, Value>, ConfigError> {
+    Figment::from(variables)
+        .extract()
+        .map_err(|_| ConfigError("the variables INTAKE_… cannot be read as settings".to_owned()))
+}
+
+/// Puts a layer over what stands below it. A secret and the file that holds it are two ways to set
+/// the same key: the higher layer wins, whichever way it uses.
+fn put_over(below: &mut Map<String, Value>, layer: Map<String, Value>) {
+    let given: Vec<String> = layer.keys().cloned().collect();
+    for (key, value) in layer {
+        let other = match key.strip_suffix("_file") {
+            Some(name) => name.to_owned(),
+            None => format!("{key}_file"),
+        };
+        if !given.contains(&other) {
+            below.remove(&other);
+        }
+        match (below.get_mut(&key), value) {
+            (Some(Value::Object(below)), Value::Object(above)) => put_over(below, above),
+            (_, value) => {
+                below.insert(key, value);
+            }
+        }
+    }
+}
+
+/// Takes a key out of an adapter's table, so that the rest can be read strictly by the adapter.
+fn take(
+    table: &mut Map<String, Value>,
+    key: &'static str,
+    at: &str,
+) -> Result<String, ConfigError> {
+    match table.remove(key) {
+        Some(Value::String(text)) => Ok(text),
+        Some(_) => Err(ConfigError(format!("{at}{key} must be a string"))),
+        None => Err(ConfigError(format!("{at}{key} is missing"))),
+    }
+}
+
+/// The tables of a list, each read with its place.
+fn entries<T>(
+    settings: &mut Map<String, Value>,
+    key: &str,
+    read: impl Fn(Map<String, Value>, &str) -> Result<T, ConfigError>,
+) -> Result<Vec<T>, ConfigError> {
+    let list = settings.insert(key.to_owned(), Value::Array(Vec::new()));
+    let Some(Value::Array(list)) = list else {
+        return Err(ConfigError(format!("{key} must be a list, each entry begun with [[{key}]]")));
+    };
+    list.into_iter()
+        .enumerate()
+        .map(|(index, entry)| match entry {
+            Value::Object(table) => read(table, &format!("{key}[{index}].")),
+            _ => Err(ConfigError(format!("{key}[{index}] must be a table"))),
+        })
+        .collect()
+}
+
+/// Reads a table strictly.
+fn read<T: DeserializeOwned>(table: Map<String, Value>, at: &str) -> Result<T, ConfigError> {
+    let table = Value::Object(table);
+    serde_json::from_value(table.clone())
+        .map_err(|error| ConfigError(says::<T>(&error.to_string(), table, at)))
+}
+
+/// The complaint in the words of the configuration: with the key, without the value.
+fn says<T: DeserializeOwned>(complaint: &str, table: Value, at: &str) -> String {
+    let quoted = |text: &str| text.split('`').nth(1).unwrap_or_default().to_owned();
+    if complaint.starts_with("missing field") {
+        // Which table of several it is missing in, the reader does not say.
+        return format!("{at}{} is missing", quoted(complaint));
+    }
+    let key = format!("{at}{}", culprit::<T>(complaint, table));
+    let (what, expected) = complaint.rsplit_once(", expected ").unwrap_or((complaint, ""));
+    if what.starts_with("unknown field") {
+        return format!("{key} is not known; known are {}", expected.trim_start_matches("one of "));
+    }
+    match expected {
+        "u16" | "u32" | "u64" | "usize" => format!("{key} must be a whole number, not negative"),
+        "i16" | "i32" | "i64" => format!("{key} must be a whole number"),
+        "" => format!("{key} cannot be read: {what}"),
+        expected => format!("{key} must be {expected}"),
+    }
+}
+
+/// Which key a complaint is about: the one without which there is none, or another one. (The
+/// readers of tables with a `kind` do not say.)
+fn culprit<T: DeserializeOwned>(complaint: &str, whole: Value) -> String {
+    let (mut pointer, mut said) = (String::new(), String::new());
+    loop {
+        let Some(here) = whole.pointer(&pointer) else { return said };
+        let mut parts: Vec<String> = match here {
+            Value::Object(table) => table.keys().cloned().collect(),
+            Value::Array(list) => (0..list.len()).map(|index| index.to_string()).collect(),
+            _ => return said,
+        };
+        // Without its kind every table is wrong.
+        parts.sort_by_key(|part| part == "kind");
+        let found = parts.into_iter().find(|part| {
+            let mut without = whole.clone();
+            match without.pointer_mut(&pointer) {
+                Some(Value::Object(table)) => drop(table.remove(part)),
+                Some(Value::Array(list)) => {
+                    drop(part.parse().ok().map(|index: usize| list.remove(index)));
+                }
+                _ => {}
+            }
+            let now = serde_json::from_value::<T>(without).err();
+            now.is_none_or(|error| error.to_string() != complaint)
+        });
+        let Some(part) = found else { return said };
+        match here {
+            Value::Array(_) => said.push_str(&format!("[{part}]")),
+            _ if said.is_empty() => said.push_str(&part),
+            _ => said.push_str(&format!(".{part}")),
+        }
+        pointer.push_str(&format!("/{part}"));
+    }
+}
+
+/// Replaces each `key_file` by `key` with the file's content.
+fn read_files(table: &mut Map<String, Value>, at: &str) -> Result<(), ConfigError> {
+    let files: Vec<(String, String)> = table
+        .keys()
+        .filter_map(|key| Some((key.clone(), key.strip_suffix("_file")?.to_owned())))
+        .collect();
+    for (key, name) in files {
+        let Some(Value::String(path)) = table.remove(&key) else {
+            return Err(ConfigError(format!("{at}{key} must be the path of a file")));
+        };
+        let content = std::fs::read_to_string(&path).map_err(|error| {
+            ConfigError(format!("{at}{key}: the file {path} cannot be read: {error}"))
+        })?;
+        if table.get(&name).is_some_and(|value| value.as_str() != Some("")) {
+            return Err(ConfigError(format!("{at}{name} and {at}{key} are both given")));
+        }
+        table.insert(name, content.trim().to_owned().into());
+    }
+    for (key, inner) in table {
+        match inner {
+            Value::Object(table) => read_files(table, &format!("{at}{key}."))?,
+            Value::Array(list) => {
+                for (index, entry) in list.iter_mut().enumerate() {
+                    let Value::Object(table) = entry else { continue };
+                    read_files(table, &format!("{at}{key}[{index}]."))?;
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -403,7 +554,7 @@ mod tests {
     const NEEDED: &str = "database_url = 'postgres://x'\nredis_url = 'redis://x'\n";
 
     fn refusal(text: &str) -> String {
-        Config::from_toml(&format!("{NEEDED}{text}")).map(|_| ()).unwrap_err().to_string()
+        Config::from_toml(&format!("{NEEDED}{text}")).map(|_| ()).expect_err(text).to_string()
     }
 
     #[test]
@@ -417,17 +568,112 @@ mod tests {
     fn a_wrong_setting_is_refused_by_its_key() {
         for (text, key) in [
             ("[http]\nlisten = 'nowhere'", "http.listen"),
-            ("[http]\nlissten = '127.0.0.1:1'", "lissten"),
-            ("[intake]\nwriters = 0", "intake.writers"),
-            ("[schedule]\nbatch = 8000", "schedule.batch"),
-            ("[intake]\nqueue = 'many'", "intake.queue"),
+            ("[http]\nlissten = '127.0.0.1:1'", "http.lissten is not known"),
+            ("[htttp]\nlisten = '127.0.0.1:1'", "htttp is not known"),
+            ("[intake]\nwriters = 0", "intake.writers must be 1 to 64"),
+            ("[schedule]\nbatch = 8000", "schedule.batch must be 1 to 1000"),
+            ("[intake]\nqueue = 'many'", "intake.queue must be a whole number"),
+            ("[intake]\nqueue = -1", "intake.queue must be a whole number, not negative"),
+            ("[intake]\nanswer_within_ms = 4000", "intake.answer_within_ms must be"),
+            ("[http]\nanswer_timeout_s = 0", "http.answer_timeout_s"),
+            (
+                "[http]\nheader_timeout_s = 18446744073709551615",
+                "the settings is no TOML in line 4",
+            ),
+            ("[http]\nheader_timeout_s = 9223372036854775807", "http.header_timeout_s"),
+            ("[http]\nconnections_per_address = 0", "http.connections_per_address"),
+            ("[http]\ntrusted_proxies = ['127.0.0.1', 'proxy']", "http.trusted_proxies[1]"),
+            ("[database]\nconnections = 0", "database.connections"),
+            ("[schedule]\nlease_s = 0", "schedule.lease_s"),
+            ("[schedule]\nlook_every_s = 0", "schedule.look_every_s"),
+            ("[relay]\nfirst_retry_s = 7200", "relay.longest_retry_s"),
+            ("[desk]\nfailures = 0", "desk.failures"),
+            ("[desk]\nlock_min = -5", "desk.lock_min"),
+            ("[desk]\nsession_h = 100000000", "desk.session_h"),
+            ("[desk]\nsession_idle_min = 0", "desk.session_idle_min"),
             ("[desk]\nlock_min_file = '/nonexistent'", "desk.lock_min_file"),
-            ("[[wechat]]\nid = 'a'", "office"),
-            ("[[notify]]\noffice = 'a'\nname = 'desk'\nkind = 'fax'", "fax"),
+            ("[log]\nfilter = 'inof'", "log.filter"),
+            ("[log]\nfilter = 'info,sqlx=loud'", "log.filter"),
+            ("[[wechat]]\nid = 'a'", "wechat[0].office is missing"),
+            ("[[wechat]]\noffice = 1", "wechat[0].office must be a string"),
+            ("wechat = 'a'", "wechat must be a list"),
+            ("[[notify]]\noffice = 'a'\nname = 'b'\nkind = 'fax'", "notify[0].kind must be one of"),
+            (
+                "[[notify]]\noffice = 'a'\nname = 'b'\nkind = 'smtp'\nhost = 'h'\nfrom = 'a@b'\nport = 'x'",
+                "notify[0].port",
+            ),
+            (
+                "[[notify]]\noffice = 'a'\nname = 'b'\nkind = 'wecom'\nurl_file = '/nonexistent'",
+                "notify[0].url_file",
+            ),
+            (
+                "[[hotline]]\noffice = 'a'\nid = 'p'\nkeys = []\nreplay_window_s = 'x'",
+                "hotline[0].replay_window_s",
+            ),
+            ("[[hotline]]\noffice = 'a'\nid = 'p'\nkeys = [{ id = 'k' }]", "secret is missing"),
         ] {
             let refusal = refusal(text);
             assert!(refusal.contains(key), "{text}: {refusal}");
         }
+    }
+
+    #[test]
+    fn a_refusal_never_shows_what_may_be_a_secret() {
+        const SECRET: &str = "4815162342";
+        let account =
+            "[[wechat]]\noffice = 'a'\nid = 'main'\napp_id = 'wx1'\noriginal_id = 'gh_1'\n";
+        for (text, key) in [
+            (format!("{account}token = {SECRET}"), "wechat[0].token must be a string"),
+            (
+                format!("{account}token = 'abcdef'\nencoding_aes_key = ['{SECRET}']"),
+                "wechat[0].encoding_aes_key",
+            ),
+            (format!("{account}token = 'bad token {SECRET}'"), "wechat[0].token"),
+            (format!("{account}token = \"{SECRET}"), "line 8"),
+            (
+                format!(
+                    "[[hotline]]\noffice = 'a'\nid = 'p'\nkeys = [{{ id = 'k', secret = {SECRET} }}]"
+                ),
+                "hotline[0].keys[0].secret must be a string",
+            ),
+            (format!("[[hotline]]\noffice = 'a'\nid = 'p'\nkeys = '{SECRET}'"), "hotline[0].keys"),
+            (
+                format!(
+                    "[[notify]]\noffice = 'a'\nname = 'b'\nkind = 'webhook'\nurl = 'https://x.test'\nsecret = {SECRET}"
+                ),
+                "notify[0].secret must be a string",
+            ),
+            (
+                format!("[[notify]]\noffice = 'a'\nname = 'b'\nkind = 'wecom'\nurl = '{SECRET}'"),
+                "notify[0].url",
+            ),
+            (format!("[http]\nconnections = '{SECRET}'"), "http.connections"),
+        ] {
+            let refusal = refusal(&text);
+            assert!(refusal.contains(key), "{text}: {refusal}");
+            assert!(!refusal.contains(SECRET), "{refusal}");
+        }
+    }
+
+    #[test]
+    fn the_higher_layer_wins_whichever_way_it_gives_a_secret() {
+        let path = std::env::temp_dir().join(format!("intake-layer-{}", std::process::id()));
+        std::fs::write(&path, "postgres://from-file\n").unwrap();
+        let layer = |text: &str| parse("a test", text).unwrap();
+        let file =
+            layer(&format!("database_url_file = '{}'\nredis_url = 'redis://x'", path.display()));
+        let value = layer("database_url = 'postgres://from-value'");
+        let url = |layers: Vec<Map<String, Value>>| {
+            let base = [layer(DEFAULTS), layer("redis_url = 'redis://x'")];
+            let config = Config::from_layers(base.into_iter().chain(layers).collect());
+            config.map(|config| config.database_url.expose_secret().to_owned())
+        };
+        assert_eq!(url(vec![file.clone(), value.clone()]).unwrap(), "postgres://from-value");
+        assert_eq!(url(vec![value, file.clone()]).unwrap(), "postgres://from-file");
+        let mut both = file;
+        both.insert("database_url".to_owned(), "postgres://x".into());
+        assert!(url(vec![both]).unwrap_err().to_string().contains("both given"));
+        std::fs::remove_file(&path).unwrap();
     }
 
     #[test]

@@ -5,6 +5,7 @@ use crate::{
     amend,
     clock::Clock,
     config::Config,
+    housekeeping,
     http::{self, App, Shared, live::Live, serve::Limits},
     intake::{Committed, Intake, OnCommit},
     offices::{Office, Offices},
@@ -210,13 +211,14 @@ impl Gateway {
         self.workers.spawn(Arc::clone(&self.app.relay).run(stop()));
     }
 
-    /// Starts what every process needs: offices read again when they change, live pages.
+    /// Starts what every process needs: offices read again when they change, live pages, tidying up.
     pub fn start_housekeeping(&self) {
         let app = &self.app;
         let stop = || self.stop_workers.clone();
         let live = app.live.clone();
         self.workers.spawn(live.ask(app.pool.clone(), Arc::clone(&app.offices), stop()));
         self.workers.spawn(amend::follow(Arc::clone(app), stop()));
+        self.workers.spawn(housekeeping::run(Arc::clone(app), stop()));
     }
 
     /// Serves until `stop`, then finishes what is under way.

@@ -9,6 +9,7 @@ pub mod config;
 pub mod desk;
 pub mod domain;
 pub mod gateway;
+pub mod housekeeping;
 pub mod http;
 pub mod intake;
 pub mod lifecycle;

@@ -4,7 +4,7 @@
 use crate::{
     domain::{id::OfficeId, id::QuarantineId, register::RegisterNumber},
     http::Shared,
-    intake::AcceptError,
+    intake::{AcceptError, Accepted},
     store::{self, StoreError, quarantine::Item},
 };
 use intake_contract::Submission;
@@ -66,6 +66,10 @@ pub async fn replay(
         AcceptError::Invalid(_) => ReplayError::NotUnderstood,
         AcceptError::Busy(_) | AcceptError::NoOffice => ReplayError::Busy,
     })?;
+    // Its identity belongs to another content: the ticket there does not hold this one.
+    if let Accepted::Ticket { differs: true, .. } = accepted {
+        return Err(ReplayError::NotUnderstood);
+    }
     let Some(ticket) = accepted.ticket() else { return Ok(None) };
     let mut db = app.pool.acquire().await?;
     let now = app.clock.now();

@@ -48,6 +48,21 @@ pub fn metrics() -> &'static PrometheusHandle {
     })
 }
 
+/// What is wrong with a filter; a word alone must be a level, or a misspelt one would be taken for
+/// the name of a module and silence everything else.
+#[must_use]
+pub fn filter_fault(filter: &str) -> Option<&'static str> {
+    use tracing_subscriber::filter::{EnvFilter, LevelFilter};
+    let alone = |part: &str| !part.contains(['=', '[']);
+    let levels = filter.split(',').map(str::trim).filter(|part| alone(part));
+    if levels.clone().any(|level| level.parse::<LevelFilter>().is_err()) {
+        return Some(
+            "holds a word that is no level; off, error, warn, info, debug, trace are, or module=level",
+        );
+    }
+    EnvFilter::try_new(filter).err().map(|_| "cannot be read; it looks like info,sqlx=warn")
+}
+
 /// Starts logs on standard error: readable lines, or JSON for a collector.
 pub fn logs(json: bool, filter: &str) {
     use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberInitExt};

@@ -105,16 +105,29 @@ pub fn masked_name(name: &str) -> String {
     }
 }
 
-/// 13800008000 → 138****8000 (P05).
+/// 13800008000 → 138****8000, 6234567 → 6****67: at least four digits are hidden, however short the
+/// number (P05).
 #[must_use]
 pub fn masked_phone(phone: &str) -> String {
-    let chars: Vec<char> = phone.chars().collect();
-    if chars.len() < 7 {
-        return "*".repeat(chars.len());
+    const HIDDEN: usize = 4;
+    const SHOWN: usize = 7;
+    let digits = phone.chars().filter(char::is_ascii_digit).count();
+    if digits < SHOWN {
+        return "*".repeat(phone.chars().count());
     }
-    let head: String = chars[..3].iter().collect();
-    let tail: String = chars[chars.len() - 4..].iter().collect();
-    format!("{head}****{tail}")
+    let shown = (digits - HIDDEN).min(SHOWN);
+    let hidden = shown / 2..digits - (shown - shown / 2);
+    let mut place = 0;
+    phone
+        .chars()
+        .map(|c| {
+            if !c.is_ascii_digit() {
+                return c;
+            }
+            place += 1;
+            if hidden.contains(&(place - 1)) { '*' } else { c }
+        })
+        .collect()
 }
 
 #[cfg(test)]
@@ -143,5 +156,11 @@ mod tests {
         assert_eq!(masked_name("欧阳修远"), "欧**");
         assert_eq!(masked_phone("13800008000"), "138****8000");
         assert_eq!(masked_phone("12333"), "*****");
+        assert_eq!(masked_phone("6234567"), "6****67");
+        assert_eq!(masked_phone("62345678"), "62****78");
+        assert_eq!(masked_phone("623-4567"), "6**-**67");
+        assert_eq!(masked_phone("0241234567"), "024****567");
+        assert_eq!(masked_phone("024-23456789"), "024-****6789");
+        assert_eq!(masked_phone("024-23456789转8001"), "024-********转8001");
     }
 }

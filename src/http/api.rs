@@ -23,7 +23,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use chrono::{DateTime, Utc};
-use intake_contract::{ChannelKind, china};
+use intake_contract::{ChannelKind, china, clean_text};
 use serde::{Deserialize, Serialize};
 
 const BODY_LIMIT: usize = 128 * 1024;
@@ -55,7 +55,9 @@ impl FromRequestParts<Shared> for Caller {
             .headers
             .get(header::AUTHORIZATION)
             .and_then(|value| value.to_str().ok())
-            .and_then(|value| value.strip_prefix("Bearer "))
+            .and_then(|value| value.split_once(' '))
+            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
+            .map(|(_, token)| token.trim())
             .ok_or_else(unknown)?;
         let mut db = app.pool.acquire().await?;
         let found = store::access::api_token(&mut db, &secret::digest(token)).await?;
@@ -141,7 +143,7 @@ pub struct ListQuery {
     channel: Option<String>,
     level: Option<String>,
     q: Option<String>,
-    limit: Option<i64>,
+    limit: Option<String>,
     after: Option<String>,
 }
 
@@ -174,20 +176,36 @@ pub async fn list(
             level.ok_or_else(|| wrong("level is 1, 3 or 5"))
         })
         .transpose()?;
-    let limit = query.limit.unwrap_or(PAGE);
-    if !(1..=LONGEST_PAGE).contains(&limit) {
-        return Err(wrong("limit is 1 to 200"));
-    }
+    let limit = given(query.limit)
+        .map(|text| {
+            let limit = text.parse().ok().filter(|limit| (1..=LONGEST_PAGE).contains(limit));
+            limit.ok_or_else(|| wrong("limit is 1 to 200"))
+        })
+        .transpose()?
+        .unwrap_or(PAGE);
     let after = given(query.after)
         .map(|text| Cursor::decode(&text).ok_or_else(|| wrong("after is no cursor of this list")))
         .transpose()?;
+    let words = given(query.q);
+    if words.as_deref().is_some_and(|words| words != clean_text(words)) {
+        return Err(wrong("q holds control characters"));
+    }
+    let office = caller.0.office;
+    let prefix = app.offices.get(office).map(|office| office.prefix.clone()).unwrap_or_default();
+    let number = words.as_deref().and_then(|words| RegisterNumber::parse(words, &prefix).ok());
+    let filter = Filter { channel, level, words, ..Filter::default() };
     let mut db = app.pool.acquire().await?;
-    let rows = if closed {
+    let rows = if let Some(number) = number {
+        let found = store::queue::by_number(&mut db, office, number).await?;
+        found.filter(|row| filter.allows(row)).into_iter().collect()
+    } else if closed {
+        if filter.words.is_some() {
+            return Err(wrong("among closed tickets, q finds a whole number only"));
+        }
         let before = after.map(|cursor| cursor.ticket);
-        store::queue::closed_page(&mut db, caller.0.office, before, limit + 1).await?
+        store::queue::closed_page(&mut db, office, &filter, before, limit + 1).await?
     } else {
-        let filter = Filter { channel, level, words: given(query.q), ..Filter::default() };
-        store::queue::page(&mut db, caller.0.office, &filter, after, limit + 1).await?
+        store::queue::page(&mut db, office, &filter, after, limit + 1).await?
     };
     drop(db);
     let more = rows.len() as i64 > limit;

@@ -2,7 +2,11 @@
 //! channel answers. A refusal tells the sender its status and nothing else.
 
 use super::{Shared, serve::Peer};
-use crate::{intake::AcceptError, store, telemetry};
+use crate::{
+    domain::id::OfficeId,
+    intake::{AcceptError, Accepted},
+    store, telemetry,
+};
 use axum::{
     body::Body,
     extract::{Extension, Path, State},
@@ -10,8 +14,12 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
+use chrono::{DateTime, Utc};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use intake_contract::{Answer, Busy, Channel, Method, Outcome, Refusal, Request, Verified};
+use intake_contract::{
+    Answer, Busy, Channel, Method, Outcome, Quarantine, Refusal, Request, Verified,
+};
+use sha2::{Digest, Sha256};
 use std::time::{Duration, Instant};
 
 /// The official account's callback.
@@ -59,24 +67,27 @@ async fn receive(app: &Shared, key: &str, peer: Peer, request: HttpRequest<Body>
         Err(refusal) => refused(kind, refusal),
         Ok(Verified::Answer(answer)) => ready(answer),
         Ok(Verified::Quarantine(item, answer)) => {
-            let kept = async {
-                let mut db = app.pool.acquire().await?;
-                store::quarantine::keep(&mut db, *office, &item, now).await
-            };
-            match tokio::time::timeout(Duration::from_secs(3), kept).await {
-                Ok(Ok(())) => {
-                    tracing::warn!(
-                        channel = kind,
-                        reason = item.reason,
-                        "verified content was not understood; it is in the quarantine"
-                    );
-                    ready(answer)
-                }
-                _ => busy(5),
+            if keep(app, *office, kind, &item, now).await {
+                ready(answer)
+            } else {
+                busy(5)
             }
         }
         Ok(Verified::Submit { submission, respond }) => {
+            let (source, raw) = (submission.source.clone(), submission.raw.clone());
+            let put_aside = async |reason| {
+                // By content: several of them may carry one identity, or one too long to keep.
+                let source_id = format!("sha256:{}", hex::encode(Sha256::digest(&raw)));
+                let source = source.clone();
+                let item = Quarantine { source, source_id, reason, raw: raw.to_vec() };
+                keep(app, *office, kind, &item, now).await
+            };
             match app.intake.accept(*office, *submission).await {
+                // The first one stands, and its answer is the answer; what came under its identity
+                // this time is for a person to read.
+                Ok(Accepted::Ticket { differs: true, .. }) if !put_aside("id_reused").await => {
+                    busy(5)
+                }
                 Ok(accepted) => {
                     let prefix = app.offices.get(*office).map(|o| o.prefix.clone());
                     let outcome = accepted.outcome(prefix.as_deref().unwrap_or_default());
@@ -89,7 +100,15 @@ async fn receive(app: &Shared, key: &str, peer: Peer, request: HttpRequest<Body>
                     response.headers_mut().insert(header::RETRY_AFTER, retry_after_s.into());
                     response
                 }
-                Err(AcceptError::Invalid(_)) => refused(kind, Refusal::new(422, "out_of_bounds")),
+                // From a verified sender, and longer than anything should be: behind it is somebody
+                // who wrote or called all the same.
+                Err(AcceptError::Invalid(_)) => {
+                    if put_aside("out_of_bounds").await {
+                        ready(respond(&Outcome::Quarantined, app.clock.now()))
+                    } else {
+                        busy(5)
+                    }
+                }
                 Err(AcceptError::NoOffice) => refused(kind, Refusal::new(404, "no_such_office")),
             }
         }
@@ -97,6 +116,35 @@ async fn receive(app: &Shared, key: &str, peer: Peer, request: HttpRequest<Body>
     metrics::histogram!(telemetry::CHANNEL_SECONDS, "channel" => kind)
         .record(began.elapsed().as_secs_f64());
     response
+}
+
+/// Keeps what a verified sender sent where staff see it; false when that was not possible now.
+async fn keep(
+    app: &Shared,
+    office: OfficeId,
+    channel: &'static str,
+    item: &Quarantine,
+    now: DateTime<Utc>,
+) -> bool {
+    let kept = store::within(Duration::from_secs(3), async {
+        let mut db = app.pool.acquire().await?;
+        store::quarantine::keep(&mut db, office, item, now).await
+    });
+    match kept.await {
+        Ok(()) => {
+            tracing::warn!(
+                channel,
+                reason = item.reason,
+                "verified content could not be taken as it is; it is in the quarantine"
+            );
+            true
+        }
+        Err(error) => {
+            let error = telemetry::causes(&error);
+            tracing::warn!(channel, %error, "verified content could not be kept; the sender may try again");
+            false
+        }
+    }
 }
 
 /// Reads a body within its limits.

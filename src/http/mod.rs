@@ -59,7 +59,6 @@ pub type Channels = HashMap<String, (OfficeId, Arc<dyn Channel>)>;
 
 /// The public listener's routes.
 pub fn public(app: Shared) -> Router {
-    const FORM: usize = 128 * 1024;
     Router::new()
         .route("/", get(async || axum::response::Redirect::to("/desk")))
         // Channels: signed by the platform; limits by channel, before anything is read.
@@ -77,10 +76,10 @@ pub fn public(app: Shared) -> Router {
         .route("/api/v1/tickets/{number}", get(api::show))
         // The desk: cookie sessions.
         .merge(desk::routes())
-        .layer(DefaultBodyLimit::max(FORM))
         .layer(middleware::from_fn_with_state(Arc::clone(&app), in_time))
-        .layer(middleware::map_response(safe_headers))
         .layer(middleware::from_fn(serve::strict_request))
+        .layer(middleware::from_fn(in_the_readers_words))
+        .layer(middleware::map_response(safe_headers))
         .with_state(app)
 }
 
@@ -101,6 +100,29 @@ async fn in_time(State(app): State<Shared>, request: Request, next: Next) -> Res
             let retry = [(header::RETRY_AFTER, "5")];
             (StatusCode::SERVICE_UNAVAILABLE, retry, "busy\n").into_response()
         }
+    }
+}
+
+/// A refusal of the framework is an English word or nothing: programs get a problem, officers a
+/// page that says what to do.
+async fn in_the_readers_words(request: Request, next: Next) -> Response {
+    let path = request.uri().path();
+    let of = |prefix: &str| {
+        path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
+    let (api, desk) = (of("/api"), of("/desk"));
+    let response = next.run(request).await;
+    let status = response.status();
+    if !(status.is_client_error() || status.is_server_error()) {
+        return response;
+    }
+    let kind = response.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+    if api && kind != Some("application/problem+json") {
+        problem::restated(response)
+    } else if desk && !kind.is_some_and(|kind| kind.starts_with("text/html")) {
+        desk::restated(response)
+    } else {
+        response
     }
 }
 

@@ -63,8 +63,24 @@ impl Problem {
     }
 }
 
+/// Puts a refusal that came from elsewhere (no such route, wrong method, a path or head that cannot
+/// be read, too late) into the form that every error of the API has; its headers stay.
+#[must_use]
+pub fn restated(refusal: Response) -> Response {
+    let (mut head, _) = refusal.into_parts();
+    let title = head.status.canonical_reason().unwrap_or("Error");
+    let (problem, body) = Problem::new(head.status, title).into_response().into_parts();
+    head.headers.remove(header::CONTENT_LENGTH);
+    head.headers.extend(problem.headers);
+    Response::from_parts(head, body)
+}
+
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
+        if error.is_bad_input() {
+            return Self::new(StatusCode::BAD_REQUEST, "Bad Request")
+                .detail("a value holds characters or a number that cannot be stored");
+        }
         tracing::error!(error = %crate::telemetry::causes(&error), "a request failed in the database");
         match error {
             StoreError::Unavailable(_) => Self::busy(5),

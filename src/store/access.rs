@@ -38,28 +38,24 @@ pub async fn candidate(
     }))
 }
 
-/// Until when this name is locked for this address, if it is.
-///
-/// # Errors
-/// [`StoreError`].
-pub async fn locked_until(
-    db: &mut PgConnection,
-    login: &str,
-    address: &str,
-    now: DateTime<Utc>,
-) -> Result<Option<DateTime<Utc>>, StoreError> {
-    Ok(sqlx::query_scalar!(
-        r#"SELECT locked_until AS "locked_until!" FROM login_failure
-           WHERE login = $1 AND address = $2 AND locked_until > $3"#,
-        login,
-        address,
-        now
-    )
-    .fetch_optional(db)
-    .await?)
+/// May this attempt be checked?
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Attempt {
+    /// It is counted and may be checked; `locks`: if it fails, it was the last one for a while.
+    Counted {
+        /// Whether it was the last one allowed.
+        locks: bool,
+    },
+    /// The name is locked for this address.
+    Locked {
+        /// Until then.
+        until: DateTime<Utc>,
+    },
 }
 
-/// Counts a failure; the `allowed`-th one within the lock's time locks until `lock_until` (S21).
+/// Counts an attempt before its password is looked at, so that attempts at the same time cannot
+/// all be the first; the `allowed`-th one within the lock's time locks until `lock_until` (S21).
+/// After a success [`succeeded`] forgets it.
 ///
 /// # Errors
 /// [`StoreError`].
@@ -68,26 +64,28 @@ pub async fn locked_until(
     clippy::allow_attributes_without_reason,
     reason = "within sqlx's macro"
 )]
-pub async fn failed(
+pub async fn attempt(
     db: &mut PgConnection,
     login: &str,
     address: &str,
     now: DateTime<Utc>,
     allowed: i32,
     lock_until: DateTime<Utc>,
-) -> Result<bool, StoreError> {
-    // Failures from before are forgotten, and the lock is theirs alone.
+) -> Result<Attempt, StoreError> {
+    // Attempts from before are forgotten, and so is a lock that is over.
     let since = now - (lock_until - now);
     let row = sqlx::query!(
-        r#"INSERT INTO login_failure AS f (login, address, failures, failed_at)
-           VALUES ($1, $2, 1, $3)
+        r#"INSERT INTO login_failure AS f (login, address, failures, locked_until, failed_at)
+           VALUES ($1, $2, 1, CASE WHEN $4 <= 1 THEN $5::timestamptz END, $3)
            ON CONFLICT (login, address) DO UPDATE SET
-               failures = CASE WHEN f.failed_at < $6 OR f.locked_until <= $3 THEN 1
-                               ELSE f.failures + 1 END,
-               locked_until = CASE WHEN f.failures + 1 >= $4 AND f.failed_at >= $6
-                                    AND (f.locked_until IS NULL OR f.locked_until > $3) THEN $5::timestamptz END,
+               failures = CASE WHEN coalesce(f.locked_until <= $3, f.failed_at < $6) THEN 1
+                               ELSE least(f.failures, $4) + 1 END,
+               locked_until = CASE WHEN coalesce(f.locked_until <= $3, f.failed_at < $6)
+                                       THEN excluded.locked_until
+                                   WHEN f.locked_until IS NULL AND f.failures + 1 >= $4 THEN $5
+                                   ELSE f.locked_until END,
                failed_at = $3
-           RETURNING locked_until IS NOT NULL AS "locked!""#,
+           RETURNING failures, locked_until"#,
         login,
         address,
         now,
@@ -97,7 +95,39 @@ pub async fn failed(
     )
     .fetch_one(db)
     .await?;
-    Ok(row.locked)
+    Ok(match row.locked_until {
+        Some(until) if row.failures > allowed => Attempt::Locked { until },
+        locked => Attempt::Counted { locks: locked.is_some() },
+    })
+}
+
+/// Takes back an attempt that was counted and could not be checked.
+///
+/// # Errors
+/// [`StoreError`].
+#[expect(
+    clippy::allow_attributes,
+    clippy::allow_attributes_without_reason,
+    reason = "within sqlx's macro"
+)]
+pub async fn uncount(
+    db: &mut PgConnection,
+    login: &str,
+    address: &str,
+    allowed: i32,
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        "UPDATE login_failure
+         SET failures = failures - 1,
+             locked_until = CASE WHEN failures - 1 >= $3 THEN locked_until END
+         WHERE login = $1 AND address = $2 AND failures > 0",
+        login,
+        address,
+        allowed
+    )
+    .execute(db)
+    .await?;
+    Ok(())
 }
 
 /// Forgets failures after a success.
@@ -115,7 +145,7 @@ pub async fn succeeded(
     Ok(())
 }
 
-/// Opens a session.
+/// Opens a session; false when the person's password or standing changed since it was checked.
 ///
 /// # Errors
 /// [`StoreError`].
@@ -125,19 +155,23 @@ pub async fn open_session(
     token_digest: &[u8],
     csrf: &str,
     now: DateTime<Utc>,
-) -> Result<(), StoreError> {
-    sqlx::query!(
+) -> Result<bool, StoreError> {
+    // FOR SHARE: a password that is being changed at this moment is waited for, and the change
+    // waits for this session, to end it.
+    let done = sqlx::query!(
         "INSERT INTO desk_session (office_id, token_digest, staff_id, csrf, created_at, seen_at)
-         VALUES ($1, $2, $3, $4, $5, $5)",
+         SELECT office_id, $2, staff_id, $4, $5, $5 FROM staff
+         WHERE office_id = $1 AND staff_id = $3 AND password_hash = $6 AND NOT disabled FOR SHARE",
         candidate.office.0,
         token_digest,
         candidate.staff.0,
         csrf,
-        now
+        now,
+        candidate.password_hash
     )
     .execute(db)
     .await?;
-    Ok(())
+    Ok(done.rows_affected() == 1)
 }
 
 /// Who is logged in.
@@ -211,6 +245,35 @@ pub async fn close_session(db: &mut PgConnection, token_digest: &[u8]) -> Result
         .execute(db)
         .await?;
     Ok(())
+}
+
+/// Removes what no login and no session looks at any more: attempts from before `attempts_since`
+/// whose lock is over, sessions idle since `idle_since` or opened before `opened_since`.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn purge(
+    db: &mut PgConnection,
+    now: DateTime<Utc>,
+    attempts_since: DateTime<Utc>,
+    idle_since: DateTime<Utc>,
+    opened_since: DateTime<Utc>,
+) -> Result<u64, StoreError> {
+    let attempts = sqlx::query!(
+        "DELETE FROM login_failure WHERE coalesce(locked_until <= $1, failed_at < $2)",
+        now,
+        attempts_since
+    )
+    .execute(&mut *db)
+    .await?;
+    let sessions = sqlx::query!(
+        "DELETE FROM desk_session WHERE seen_at <= $1 OR created_at <= $2",
+        idle_since,
+        opened_since
+    )
+    .execute(db)
+    .await?;
+    Ok(attempts.rows_affected() + sessions.rows_affected())
 }
 
 /// Enters an API token under a name; an older one of that name ends.

@@ -55,6 +55,14 @@ impl StoreError {
         matches!(self, Self::Unavailable(_))
     }
 
+    /// Whether what was asked for holds a value that the database cannot even read (class 22): the
+    /// fault of who asked.
+    #[must_use]
+    pub fn is_bad_input(&self) -> bool {
+        let Self::Refused(sqlx::Error::Database(error)) = self else { return false };
+        error.code().is_some_and(|code| code.starts_with("22"))
+    }
+
     /// Whether somebody else changed what this rested on, at the same time: what was refused may
     /// go through once it is decided anew. (A unique key that was taken meanwhile, a guard that no
     /// longer held, a deadlock.)

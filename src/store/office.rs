@@ -9,7 +9,7 @@ use crate::{
     offices::Office,
 };
 use chrono::{DateTime, Utc};
-use sqlx::PgConnection;
+use sqlx::{Connection, PgConnection};
 
 /// Reads all offices with their calendars.
 ///
@@ -111,7 +111,9 @@ pub struct NewStaff<'a> {
     pub password_hash: &'a str,
 }
 
-/// Enters a person; an existing login of the same office gets the new particulars and password.
+/// Enters a person; an existing login of the same office gets the new particulars and password,
+/// its sessions end and its locks are gone: whoever has the new password can come in, nobody else
+/// stays in.
 ///
 /// # Errors
 /// [`StoreError`]; [`StoreError::RowCount`] when the login belongs to another office.
@@ -120,6 +122,7 @@ pub async fn put_staff(
     office: OfficeId,
     staff: &NewStaff<'_>,
 ) -> Result<StaffId, StoreError> {
+    let mut transaction = db.begin().await?;
     let id = sqlx::query_scalar!(
         "INSERT INTO staff AS s (office_id, staff_id, login, name, role, unit_id, email, mobile, password_hash)
          SELECT $1, coalesce(max(staff_id), 0) + 1, $2, $3, $4, $5, $6, $7, $8
@@ -138,9 +141,17 @@ pub async fn put_staff(
         staff.mobile,
         staff.password_hash
     )
-    .fetch_optional(db)
+    .fetch_optional(&mut *transaction)
     .await?
     .ok_or(StoreError::RowCount { table: "staff", changed: 0, wanted: 1 })?;
+    // Statements of their own: they must see a session that was opened while the first one waited.
+    sqlx::query!("DELETE FROM desk_session WHERE office_id = $1 AND staff_id = $2", office.0, id)
+        .execute(&mut *transaction)
+        .await?;
+    sqlx::query!("DELETE FROM login_failure WHERE login = $1", staff.login)
+        .execute(&mut *transaction)
+        .await?;
+    transaction.commit().await?;
     Ok(StaffId(id))
 }
 

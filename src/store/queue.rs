@@ -89,8 +89,17 @@ pub struct Filter {
     pub to_do_before: Option<DateTime<Utc>>,
     /// Only what was resolved and waits for an evaluation.
     pub resolved: bool,
-    /// Words in a message, the name or the telephone; or the end of a number.
+    /// Words in a message, the name or the telephone; or a part of a number as printed.
     pub words: Option<String>,
+}
+
+impl Filter {
+    /// Whether a ticket that was asked for by number is of the channel and level asked for.
+    #[must_use]
+    pub fn allows(&self, row: &QueueRow) -> bool {
+        self.channel.is_none_or(|channel| channel == row.channel)
+            && self.level.is_none_or(|level| level == row.level)
+    }
 }
 
 /// One page of the open queue.
@@ -127,7 +136,7 @@ pub async fn page(
              AND (NOT $10 OR state = 'resolved')
              AND ($13::timestamptz IS NULL OR due_at >= $13)
              AND ($14::timestamptz IS NULL OR due_at < $14 OR accountable IS NULL)
-             AND ($11::text IS NULL OR (ticket % 1000000000)::text LIKE $11 OR problem LIKE $11 OR citizen_name LIKE $11 OR citizen_phone LIKE $11
+             AND ($11::text IS NULL OR (ticket.ticket / 1000000000 || '-' || lpad((ticket.ticket % 1000000000)::text, greatest(6, length((ticket.ticket % 1000000000)::text)), '0')) LIKE $11 OR problem LIKE $11 OR citizen_name LIKE $11 OR citizen_phone LIKE $11
                   OR EXISTS (SELECT FROM message m WHERE m.office_id = ticket.office_id
                              AND m.ticket = ticket.ticket AND m.text LIKE $11))
            ORDER BY urgency, due_at, ticket LIMIT $12"#,
@@ -151,13 +160,39 @@ pub async fn page(
     rows.into_iter().map(QueueRow::try_from).collect()
 }
 
-/// One page of what is closed, newest first; `before` is the last number of the page before.
+/// The ticket with this number, open or closed: who asks for a number wants that one.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn by_number(
+    db: &mut PgConnection,
+    office: OfficeId,
+    ticket: RegisterNumber,
+) -> Result<Option<QueueRow>, StoreError> {
+    let row = sqlx::query_as!(
+        Row,
+        r#"SELECT ticket, channel, state, level, urgency, overdue, problem, citizen_name, citizen_phone,
+                  registered_at, accepted_at, follow_up_at, due_at, provisional, staff.name AS "accountable?"
+           FROM ticket LEFT JOIN staff
+             ON staff.office_id = ticket.office_id AND staff.staff_id = ticket.accountable
+           WHERE ticket.office_id = $1 AND ticket = $2"#,
+        office.0,
+        ticket.as_i64()
+    )
+    .fetch_optional(db)
+    .await?;
+    row.map(QueueRow::try_from).transpose()
+}
+
+/// One page of what is closed, newest first, of the filter's channel and level; `before` is the
+/// last number of the page before.
 ///
 /// # Errors
 /// [`StoreError`].
 pub async fn closed_page(
     db: &mut PgConnection,
     office: OfficeId,
+    filter: &Filter,
     before: Option<RegisterNumber>,
     limit: i64,
 ) -> Result<Vec<QueueRow>, StoreError> {
@@ -168,10 +203,14 @@ pub async fn closed_page(
            FROM ticket LEFT JOIN staff
              ON staff.office_id = ticket.office_id AND staff.staff_id = ticket.accountable
            WHERE ticket.office_id = $1 AND NOT is_open AND ticket < $2
+             AND ($4::text IS NULL OR channel = $4)
+             AND ($5::smallint IS NULL OR level = $5)
            ORDER BY ticket DESC LIMIT $3"#,
         office.0,
         before.map_or(i64::MAX, RegisterNumber::as_i64),
-        limit
+        limit,
+        filter.channel.map(ChannelKind::as_str),
+        filter.level.map(Level::number)
     )
     .fetch_all(db)
     .await?;

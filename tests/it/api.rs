@@ -67,11 +67,16 @@ async fn an_entry_that_is_not_complete_is_told_field_by_field() {
 #[tokio::test(flavor = "multi_thread")]
 async fn who_has_no_token_or_the_wrong_scope_is_refused() {
     let gateway = gateway().await;
-    for authorization in ["", "Bearer", "Bearer wrong", "Basic eA=="] {
+    let basic = format!("Basic {}", gateway.api_token);
+    for authorization in ["", "Bearer", "Bearer wrong", "Basic eA==", &gateway.api_token, &basic] {
         let headers = [("authorization", authorization), ("idempotency-key", "k")];
         let answer = gateway.post("/api/v1/tickets", &headers, b"{}".to_vec()).await;
         assert_eq!(answer.status, 401, "{authorization}");
     }
+    let lower = format!("bearer {}", gateway.api_token);
+    let headers = [("authorization", lower.as_str())];
+    let answer = gateway.post("/api/v1/tickets", &headers, b"{}".to_vec()).await;
+    assert_eq!(answer.status, 400, "the scheme's case does not matter");
     let mut db = gateway.pool.acquire().await.unwrap();
     crate::support::sql(&mut db, "UPDATE api_token SET scopes = '{tickets:read}'").await;
     assert_eq!(gateway.entry("k", &entry("x")).await.status, 403);
@@ -121,11 +126,95 @@ async fn the_list_is_filtered_by_channel_level_and_words() {
     // Not wildcards.
     assert_eq!(count("q=%25").await, 1);
     assert_eq!(count("q=_").await, 1);
+    assert_eq!(count("q=000001").await, 1);
+    // As a program writes it that fills in nothing.
+    assert_eq!(count("state=open&channel=&level=&q=&limit=&after=").await, 2);
     assert_eq!(count("state=closed").await, 0);
-    for wrong in ["state=x", "channel=fax", "level=2", "limit=0", "limit=999", "after=x", "sort=a"]
-    {
+    let mut db = gateway.pool.acquire().await.unwrap();
+    crate::support::sql(&mut db, "UPDATE ticket SET state = 'closed', outcome = 'solved'").await;
+    for (query, wanted) in [
+        ("state=open", 0),
+        ("state=closed", 2),
+        ("state=closed&channel=wechat&level=&q=&limit=&after=", 1),
+        ("state=closed&channel=hotline", 0),
+        ("state=closed&level=1", 2),
+        ("state=closed&level=3", 0),
+        ("state=closed&q=BCS-2026-000002", 1),
+        ("state=closed&q=BCS-2026-000002&channel=counter", 0),
+    ] {
+        assert_eq!(count(query).await, wanted, "{query}");
+    }
+    for wrong in [
+        "state=x",
+        "channel=fax",
+        "level=2",
+        "limit=0",
+        "limit=999",
+        "limit=x",
+        "after=x",
+        "sort=a",
+        "state=closed&q=x",
+    ] {
         assert_eq!(gateway.api(&format!("/tickets?{wrong}")).await.status, 400, "{wrong}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_error_is_a_problem() {
+    let gateway = Spec::at(at("2026-11-24 09:10")).with("http.body_timeout_s = 1").start().await;
+    let token = format!("Bearer {}", gateway.api_token);
+    let ask = async |method: &str, path: &str, headers: &[(&str, &str)], body: Vec<u8>| {
+        let url = format!("{}/api/v1{path}", gateway.base);
+        let mut request = gateway.client.request(method.parse().unwrap(), url);
+        request = request.body(body);
+        if !headers.iter().any(|(name, _)| *name == "authorization") {
+            request = request.header("authorization", &token);
+        }
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        crate::support::gateway::Answer::of(request.send().await.unwrap()).await
+    };
+    let key = [("idempotency-key", "k")];
+    for (method, path, headers, body, status) in [
+        ("GET", "/nothing", &[][..], vec![], 404),
+        ("GET", "", &[], vec![], 404),
+        ("DELETE", "/tickets", &[], vec![], 405),
+        ("PUT", "/tickets/BCS-2026-000001", &[], vec![], 405),
+        ("TRACE", "/tickets", &[], vec![], 405),
+        ("GET", "/tickets/%ff", &[], vec![], 400),
+        ("GET", "/tickets/x", &[], vec![], 404),
+        ("GET", "/tickets?limit=x", &[], vec![], 400),
+        ("GET", "/tickets", &[("authorization", "Bearer x")], vec![], 401),
+        ("POST", "/tickets", &[], vec![], 400),
+        ("POST", "/tickets", &key, b"{".to_vec(), 422),
+        ("POST", "/tickets", &key, vec![b' '; 200_000], 413),
+        ("POST", "/tickets", &[("content-encoding", "gzip")], vec![], 415),
+    ] {
+        let answer = ask(method, path, headers, body).await;
+        assert_eq!(answer.status, status, "{method} {path}: {}", answer.text());
+        assert_eq!(answer.headers["content-type"], "application/problem+json", "{method} {path}");
+        assert_eq!(answer.json()["status"], status, "{method} {path}");
+        assert!(answer.json()["title"].as_str().is_some_and(|title| !title.is_empty()));
+        if status == 405 && method != "TRACE" {
+            assert!(answer.headers["allow"].to_str().unwrap().contains("GET"), "{method} {path}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_takes_too_long_is_a_problem_too() {
+    let gateway = Spec::at(at("2026-11-24 09:10"))
+        .with("http.answer_timeout_s = 1\ndatabase.acquire_timeout_ms = 10000")
+        .start()
+        .await;
+    let mut db = gateway.pool.acquire().await.unwrap();
+    crate::support::sql(&mut db, "BEGIN; LOCK TABLE api_token").await;
+    let answer = gateway.api("/tickets").await;
+    assert_eq!(answer.status, 503);
+    assert_eq!(answer.headers["content-type"], "application/problem+json");
+    assert!(answer.headers.contains_key("retry-after"));
+    crate::support::sql(&mut db, "ROLLBACK").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

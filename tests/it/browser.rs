@@ -1,7 +1,11 @@
 //! The desk in a real headless Chromium, as an officer uses it.
 
-use crate::support::{Spec, at, gateway::PASSWORD, until};
-use fantoccini::{Client, ClientBuilder, Locator, key::Key};
+use crate::support::{Spec, TestGateway, at, gateway::PASSWORD, number, proxy::Proxy, sql, until};
+use fantoccini::{
+    Client, ClientBuilder, Locator,
+    actions::{InputSource, MouseActions, PointerAction},
+    key::Key,
+};
 use std::{
     os::unix::process::CommandExt,
     process::{Child, Command, Stdio},
@@ -76,6 +80,142 @@ async fn words(browser: &Client, css: &str) -> String {
     text.as_str().unwrap_or_default().to_owned()
 }
 
+/// Puts the pointer there and lets it rest.
+async fn point_at(browser: &Client, css: &str) {
+    let element = appears(browser, css).await;
+    let to = PointerAction::MoveToElement { element, duration: None, x: 0.0, y: 0.0 };
+    browser.perform_actions(MouseActions::new("mouse".to_owned()).then(to)).await.unwrap();
+}
+
+async fn log_in(browser: &Client, login: &str) {
+    appears(browser, "input[name=login]").await.send_keys(login).await.unwrap();
+    let password = appears(browser, "input[name=password]").await;
+    password.send_keys(&format!("{PASSWORD}{}", Key::Enter)).await.unwrap();
+    appears(browser, "header.top").await;
+}
+
+async fn value(browser: &Client, css: &str) -> String {
+    let prop = appears(browser, css).await.prop("value").await.unwrap();
+    prop.unwrap_or_default()
+}
+
+async fn end_sessions(gateway: &TestGateway) {
+    let mut db = gateway.pool.acquire().await.unwrap();
+    sql(&mut db, "DELETE FROM desk_session").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_written_outlives_a_lost_session_and_is_shown_to_nobody_else() {
+    const PROBLEM: &str = "textarea[name=problem]";
+    let gateway = Spec::at(at("2026-11-24 09:10")).start().await;
+    let form = format!("{}/desk/register", gateway.base);
+    let driver = Driver::start().await;
+    let browser = driver.browser(1366, 768).await;
+    browser.goto(&format!("{}/desk/login", gateway.base)).await.unwrap();
+    log_in(&browser, "zhao.min").await;
+    browser.goto(&form).await.unwrap();
+    appears(&browser, PROBLEM).await.send_keys("失业登记被退回").await.unwrap();
+    appears(&browser, "input[name=name]").await.send_keys("李春梅").await.unwrap();
+
+    // The session ends while the form is open; what is sent then is not lost.
+    end_sessions(&gateway).await;
+    appears(&browser, "form.form button.primary").await.click().await.unwrap();
+    appears(&browser, "input[name=password]").await;
+    assert_eq!(number(&gateway.pool, "SELECT count(*) FROM ticket").await, 0);
+    log_in(&browser, "zhao.min").await;
+    browser.goto(&form).await.unwrap();
+    assert_eq!(value(&browser, PROBLEM).await, "失业登记被退回");
+    assert_eq!(value(&browser, "input[name=name]").await, "李春梅");
+
+    // Somebody else at the same screen does not see it.
+    end_sessions(&gateway).await;
+    browser.goto(&form).await.unwrap();
+    log_in(&browser, "qian.fang").await;
+    browser.goto(&form).await.unwrap();
+    assert_eq!(value(&browser, PROBLEM).await, "");
+    end_sessions(&gateway).await;
+    browser.goto(&form).await.unwrap();
+    log_in(&browser, "zhao.min").await;
+    browser.goto(&form).await.unwrap();
+    assert_eq!(value(&browser, PROBLEM).await, "失业登记被退回");
+
+    // Registered, but the answer is lost on the way; sent again with a word more it makes no second
+    // ticket, and the page says so.
+    let entry = value(&browser, "input[name=entry]").await;
+    appears(&browser, "form.form button.primary").await.click().await.unwrap();
+    assert!(words(&browser, ".done").await.contains("已登记"));
+    let draft = serde_json::json!({ "entry": entry, "values":
+        [true, false, "李春梅", "", "失业登记被退回三次", false] });
+    let restore = "sessionStorage.setItem('draft:zhao.min:register', arguments[0])";
+    browser.execute(restore, vec![draft.to_string().into()]).await.unwrap();
+    browser.goto(&form).await.unwrap();
+    assert_eq!(value(&browser, PROBLEM).await, "失业登记被退回三次");
+    appears(&browser, "form.form button.primary").await.click().await.unwrap();
+    let done = words(&browser, ".done").await;
+    assert!(done.contains("之前已登记，内容以第一次为准"), "{done}");
+    assert_eq!(number(&gateway.pool, "SELECT count(*) FROM ticket").await, 1);
+    // If it was another matter, it can be sent as one.
+    browser.goto(&form).await.unwrap();
+    assert_eq!(value(&browser, PROBLEM).await, "失业登记被退回三次");
+    appears(&browser, "form.form button.primary").await.click().await.unwrap();
+    assert!(words(&browser, ".done").await.contains("已登记。"));
+    assert_eq!(number(&gateway.pool, "SELECT count(*) FROM ticket").await, 2);
+    browser.goto(&form).await.unwrap();
+    assert_eq!(value(&browser, PROBLEM).await, "");
+
+    // A logout forgets what is half written.
+    appears(&browser, PROBLEM).await.send_keys("x").await.unwrap();
+    appears(&browser, "form[action='/desk/logout'] button").await.click().await.unwrap();
+    log_in(&browser, "zhao.min").await;
+    browser.goto(&form).await.unwrap();
+    assert_eq!(value(&browser, PROBLEM).await, "");
+    browser.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_queue_that_lost_its_gateway_says_so_and_comes_back_by_itself() {
+    let gateway = Spec::at(at("2026-11-24 09:10"))
+        .with("http.answer_timeout_s = 1\ndatabase.acquire_timeout_ms = 10000")
+        .start()
+        .await;
+    let proxy = Proxy::before(gateway.base.trim_start_matches("http://").to_owned()).await;
+    let driver = Driver::start().await;
+    let browser = driver.browser(1366, 768).await;
+    browser.goto(&format!("http://{}/desk/login", proxy.address)).await.unwrap();
+    log_in(&browser, "zhao.min").await;
+    appears(&browser, "#queue .empty").await;
+    let counted = "window.notReloaded = true; window.opened = 0;
+        window.EventSource = class extends EventSource {
+            constructor(address) { super(address); window.opened += 1; }
+        }";
+    browser.execute(counted, Vec::new()).await.unwrap();
+
+    // The gateway answers 503 for a while: a browser's own stream would give up for good.
+    let mut db = gateway.pool.acquire().await.unwrap();
+    sql(&mut db, "BEGIN; LOCK TABLE desk_session").await;
+    proxy.cut();
+    let line = words(&browser, "#link:not([hidden])").await;
+    assert!(
+        line.starts_with("连接中断，正在重试；显示的是 ") && line.ends_with(" 的内容"),
+        "{line}"
+    );
+    proxy.mend();
+    until("the page opened a stream of its own accord", async || {
+        let opened = browser.execute("return window.opened", Vec::new()).await.unwrap();
+        opened.as_u64() >= Some(1)
+    })
+    .await;
+    sql(&mut db, "ROLLBACK").await;
+    appears(&browser, "#link[hidden]").await;
+    gateway.wechat("oA", "路灯坏了", "1").await.reply();
+    appears(&browser, "tr[data-ticket='BCS-2026-000001']").await;
+    gateway.wechat("oB", "社保卡补办", "2").await.reply();
+    appears(&browser, "tr[data-ticket='BCS-2026-000002']").await;
+    let stays = browser.execute("return window.notReloaded", Vec::new()).await.unwrap();
+    assert_eq!(stays, true);
+    browser.close().await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_officer_logs_in_sees_a_message_arrive_registers_and_claims() {
     let gateway = Spec::at(at("2026-11-24 09:10")).start().await;
@@ -100,16 +240,18 @@ async fn an_officer_logs_in_sees_a_message_arrive_registers_and_claims() {
     let views = words(&browser, "#views a[aria-current]").await;
     assert!(views.contains('1'), "the count is true: {views}");
 
-    // Under a pointer that was just moved nothing moves: a line says what came.
-    browser
-        .execute(
-            "document.querySelector('#queue').dispatchEvent(new PointerEvent('pointermove'))",
-            Vec::new(),
-        )
-        .await
-        .unwrap();
+    // Under a pointer nothing moves, however long it has rested: a line says what came.
+    point_at(&browser, "#queue").await;
+    let an_hour_later =
+        "const real = performance.now.bind(performance); performance.now = () => real() + 3600000";
+    browser.execute(an_hour_later, Vec::new()).await.unwrap();
+    let top = "return document.querySelector('tr[data-ticket]').getBoundingClientRect().top";
+    let before = browser.execute(top, Vec::new()).await.unwrap();
     gateway.wechat("oB", "社保卡补办", "2").await.reply();
     assert!(words(&browser, "#news:not([hidden])").await.contains("1 条新反映"));
+    let shown = browser.find_all(Locator::Css("tr[data-ticket]")).await.unwrap();
+    assert_eq!(shown.len(), 1, "nothing moved");
+    assert_eq!(browser.execute(top, Vec::new()).await.unwrap(), before, "nothing moved");
     appears(&browser, "#news:not([hidden])").await.click().await.unwrap();
     appears(&browser, "tr[data-ticket='BCS-2026-000002']").await;
 

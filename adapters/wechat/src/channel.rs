@@ -90,9 +90,14 @@ impl Account {
         if !self.original_id.starts_with("gh_") {
             return wrong("original_id", "must begin with gh_");
         }
-        let token = self.token.expose_secret();
-        if !(3..=32).contains(&token.len()) || !token.chars().all(plain) {
-            return wrong("token", "must be 3 to 32 letters, digits or underscores");
+        // The one before as well: an empty one would be a key that everybody knows.
+        for (key, token) in
+            [("token", Some(&self.token)), ("token_previous", self.token_previous.as_ref())]
+        {
+            let Some(token) = token.map(ExposeSecret::expose_secret) else { continue };
+            if !(3..=32).contains(&token.len()) || !token.chars().all(plain) {
+                return wrong(key, "must be 3 to 32 letters, digits or underscores");
+            }
         }
         if self.mode != Mode::Plain && self.encoding_aes_key.is_none() {
             return wrong("encoding_aes_key", "is missing; copy it from the platform's settings");
@@ -187,12 +192,23 @@ impl WechatChannel {
         })
     }
 
+    /// What is signed and old was overheard.
+    fn check_time(&self, timestamp: &str, now: DateTime<Utc>) -> Result<(), Refusal> {
+        let window = self.account.timestamp_window_s.unsigned_abs();
+        let sent: Option<i64> = timestamp.parse().ok();
+        match sent.filter(|sent| now.timestamp().abs_diff(*sent) <= window) {
+            Some(_) => Ok(()),
+            None => Err(Refusal::new(FORBIDDEN, "stale")),
+        }
+    }
+
     /// §1: the platform checks the address.
-    fn check_address(&self, query: &str) -> Result<Verified, Refusal> {
+    fn check_address(&self, query: &str, now: DateTime<Utc>) -> Result<Verified, Refusal> {
         let refused = Refusal::new(FORBIDDEN, "bad_signature");
         let only = |name| query::only(query, name).ok_or(refused);
         let (given, timestamp, nonce) = (only("signature")?, only("timestamp")?, only("nonce")?);
         let echo = only("echostr")?;
+        self.check_time(&timestamp, now)?;
         self.signed_with(&given, &[&timestamp, &nonce]).ok_or(refused)?;
         Ok(Verified::Answer(Answer::text(200, echo)))
     }
@@ -207,11 +223,7 @@ impl WechatChannel {
         let only = |name| query::only(request.query, name);
         let missing = refuse("bad_signature");
         let (timestamp, nonce) = (only("timestamp").ok_or(missing)?, only("nonce").ok_or(missing)?);
-        let sent: i64 = timestamp.parse().map_err(|_| refuse("stale"))?;
-        let window = self.account.timestamp_window_s;
-        if now.timestamp().abs_diff(sent) > window.unsigned_abs() {
-            return Err(refuse("stale"));
-        }
+        self.check_time(&timestamp, now)?;
         let correspondent = |key: Option<&Key>, token: &str| Correspondent {
             key: key.cloned(),
             token: token.to_owned(),
@@ -382,7 +394,7 @@ impl Channel for WechatChannel {
 
     fn verify(&self, request: Request<'_>, now: DateTime<Utc>) -> Result<Verified, Refusal> {
         if request.method == Method::Get {
-            return self.check_address(request.query);
+            return self.check_address(request.query, now);
         }
         if request.body.len() > BODY_LIMIT {
             return Err(Refusal::new(413, "too_large"));

@@ -246,23 +246,28 @@ fn some(text: String) -> Option<String> {
     (!text.is_empty()).then_some(text)
 }
 
-fn message(msg_type: &str, root: &Element) -> Result<Option<Message>, XmlError> {
+fn message(msg_type: &str, root: &Element) -> Result<Option<Message>, MessageError> {
     let field = |name| root.field(name);
+    // Where the picture lies: without it nothing was said.
+    let media = || {
+        let id = field("MediaId")?;
+        if id.is_empty() { Err(MessageError::MissingField) } else { Ok(id) }
+    };
     Ok(Some(match msg_type {
         "text" => Message::Text {
             // Not trimmed: what the citizen wrote, as written.
             content: root.child("Content")?.map(|c| c.text.clone()).unwrap_or_default(),
             menu_id: some(field("bizmsgmenuid")?),
         },
-        "image" => Message::Image { pic_url: field("PicUrl")?, media_id: field("MediaId")? },
+        "image" => Message::Image { pic_url: field("PicUrl")?, media_id: media()? },
         "voice" => Message::Voice {
-            media_id: field("MediaId")?,
+            media_id: media()?,
             format: field("Format")?,
             media_id_16k: some(field("MediaId16K")?),
             recognition: some(field("Recognition")?),
         },
         "video" | "shortvideo" => Message::Video {
-            media_id: field("MediaId")?,
+            media_id: media()?,
             thumb_media_id: field("ThumbMediaId")?,
             short: msg_type == "shortvideo",
         },

@@ -38,7 +38,11 @@ impl ServiceWords {
 
     /// The receipt. Depends on the facts only, so that a repeat reads the same.
     pub(crate) fn receipt(&self, kept: Kept, receipt: &Receipt) -> String {
-        let due = if receipt.provisional {
+        let late = !receipt.provisional && receipt.due_at <= receipt.received_at;
+        let due = if late {
+            // A date in the past is no promise, and to repeat it is an insult.
+            "您的反映已超过承诺日期，我们已报上级督办，会尽快答复".to_owned()
+        } else if receipt.provisional {
             "答复日期要等国务院公布放假安排后才能确定，我们会尽快办理".to_owned()
         } else {
             format!("最晚{}前给您答复", said(receipt.due_at))

@@ -3,13 +3,16 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use intake_contract::{
     Answer, Channel, Kept, Method, Outcome, Receipt, Refusal, Request, Submission, Verified,
+    clean_text,
     conformance::{Delivery, Peer, run, through},
 };
 use intake_wechat::{
     Account, Mode, ServiceWords, WechatChannel,
     crypto::{Key, signature},
     message::{Content, EventKind, Inbound, Message},
+    reply::{Reply, envelope},
     sender::Sender,
+    xml::Element,
 };
 use serde_json::Value;
 
@@ -417,9 +420,14 @@ fn a_burst_of_one_citizen_is_one_thread() {
     assert_eq!(threads.len(), 1);
 }
 
-struct Platform(WechatChannel);
+/// The platform, delivering as the account's mode says.
+struct Platform(WechatChannel, Mode);
 
 impl Platform {
+    fn new(mode: Mode) -> Self {
+        Self(channel(mode), mode)
+    }
+
     fn sender() -> Sender {
         let vectors = vectors();
         let settings = &vectors["account"];
@@ -443,7 +451,14 @@ impl Peer for Platform {
         let sender = Self::sender();
         let xml = sender.text("oABCD1234567890abcdefghijkl", words, id, said_at.timestamp());
         let nonce = format!("{}", at.timestamp() % 1000);
-        let (query, body) = sender.callback(&xml, at.timestamp(), &nonce, [7; 16]);
+        let (query, mut body) = sender.callback(&xml, at.timestamp(), &nonce, [7; 16]);
+        if self.1 == Mode::Compatible {
+            // The plain message beside the encrypted one: nobody signed it, nobody reads it.
+            let encrypted =
+                body.split("<Encrypt>").nth(1).and_then(|t| t.split("</Encrypt>").next());
+            let encrypted = encrypted.expect("an encrypted body");
+            body = xml.replace("</xml>", &format!("<Encrypt>{encrypted}</Encrypt></xml>"));
+        }
         Delivery { query, headers: Vec::new(), body: body.into_bytes() }
     }
 
@@ -474,12 +489,131 @@ impl Peer for Platform {
 
 #[test]
 fn the_channel_conforms() {
-    run(&Platform(channel(Mode::Safe)), DateTime::UNIX_EPOCH + TimeDelta::days(20_000));
+    run(&Platform::new(Mode::Safe), DateTime::UNIX_EPOCH + TimeDelta::days(20_000));
+}
+
+#[test]
+fn the_channel_conforms_in_compatible_mode_too() {
+    run(&Platform::new(Mode::Compatible), DateTime::UNIX_EPOCH + TimeDelta::days(20_000));
+}
+
+#[test]
+fn replies_are_byte_for_byte_what_others_send() {
+    let mut kinds = Vec::new();
+    for vector in list(&vectors()["replies"]) {
+        let (id, plain) = (text(vector, "id"), text(vector, "plaintext_xml"));
+        let root = Element::parse(plain).unwrap_or_else(|e| panic!("{id}: {e}"));
+        let of = |at: &Element, name: &str| at.field(name).expect("one field");
+        let inner = |name: &str| root.child(name).expect("one child").expect("there").clone();
+        let kind = of(&root, "MsgType");
+        let reply = match kind.as_str() {
+            "text" => Reply::Text { content: of(&root, "Content") },
+            "image" => Reply::Image { media_id: of(&inner("Image"), "MediaId") },
+            "news" => {
+                let article = &inner("Articles").children[0];
+                Reply::News {
+                    title: of(article, "Title"),
+                    description: of(article, "Description"),
+                    pic_url: of(article, "PicUrl"),
+                    url: of(article, "Url"),
+                }
+            }
+            "transfer_customer_service" => Reply::TransferCustomerService { account: None },
+            other => panic!("{id}: {other}"),
+        };
+        let created_at = of(&root, "CreateTime").parse().expect("seconds");
+        let xml = reply.xml(&of(&root, "ToUserName"), &of(&root, "FromUserName"), created_at);
+        assert_eq!(xml, plain, "{id}");
+
+        let key = Key::parse(text(vector, "encoding_aes_key")).expect("a key");
+        let random: [u8; 16] = text(vector, "random16").as_bytes().try_into().expect("16 bytes");
+        let (app_id, token) = (text(vector, "appid"), text(vector, "token"));
+        let (timestamp, nonce) = (text(vector, "timestamp"), text(vector, "nonce"));
+        let encrypted = text(vector, "encrypt");
+        assert_eq!(key.encrypt(xml.as_bytes(), app_id, random), encrypted, "{id}");
+        let signed = signature(&[token, timestamp, nonce, encrypted]);
+        assert_eq!(signed, text(vector, "msg_signature"), "{id}");
+        let body = envelope(&xml, &key, token, app_id, timestamp, nonce, random);
+        assert_eq!(body, text(vector, "body"), "{id}");
+        kinds.push(kind);
+    }
+    assert_eq!(kinds, ["text", "image", "news", "transfer_customer_service", "text"]);
+}
+
+#[test]
+fn the_token_before_is_taken_and_an_empty_one_is_no_token() {
+    let words = ServiceWords::default();
+    let settings = account(Mode::Safe);
+    let now = DateTime::UNIX_EPOCH + TimeDelta::days(20_000);
+    let (key, old) = (text(&vectors()["account"], "encoding_aes_key").to_owned(), "old_token_2025");
+    let sender = Sender::new(old, Some(&key), &settings.app_id, &settings.original_id);
+    let xml = sender.text("oA", "灯坏了", "1", now.timestamp());
+    let (query, body) = sender.callback(&xml, now.timestamp(), "5", [7; 16]);
+    assert!(post(&channel(Mode::Safe), &query, &body).is_err());
+
+    let with = |token: &str| Account { token_previous: Some(token.into()), ..settings.clone() };
+    let rotating = WechatChannel::new(with(old), words.clone()).expect("sound settings");
+    let Ok(Verified::Submit { respond, .. }) = post(&rotating, &query, &body) else { panic!() };
+    // The answer is signed with the token that the platform still uses.
+    let answer = respond(&outcome_of(1), now);
+    assert!(sender.open(&String::from_utf8_lossy(&answer.body)).is_some());
+    for wrong in ["", "ab", "with space", &"x".repeat(33)] {
+        let error = with(wrong).check().expect_err(wrong);
+        assert_eq!(error.key, "token_previous", "{wrong}");
+    }
+}
+
+#[test]
+fn an_address_check_that_was_overheard_is_refused_later() {
+    let now = DateTime::UNIX_EPOCH + TimeDelta::days(20_000);
+    let query = Platform::sender().address_check(now.timestamp(), "5", "echo");
+    let request = Request { method: Method::Get, query: &query, headers: &[], body: b"" };
+    for (offset, taken) in [(0, true), (600, true), (-600, true), (601, false), (-601, false)] {
+        let outcome = channel(Mode::Safe).verify(request, now + TimeDelta::seconds(offset));
+        assert_eq!(outcome.is_ok(), taken, "{offset} s off");
+    }
+}
+
+#[test]
+fn a_picture_without_its_place_is_put_aside() {
+    let now = DateTime::UNIX_EPOCH + TimeDelta::days(20_000);
+    let sender = Platform::sender();
+    for kind in ["image", "voice", "video", "shortvideo"] {
+        let fields = [("PicUrl", "http://x"), ("MediaId", ""), ("Format", "amr")];
+        let xml = sender.message("oA", kind, &fields, "1", now.timestamp());
+        let (query, body) = sender.callback(&xml, now.timestamp(), "5", [7; 16]);
+        match post(&channel(Mode::Safe), &query, &body) {
+            Ok(Verified::Quarantine(item, _)) => assert_eq!(item.reason, "missing_field", "{kind}"),
+            _ => panic!("{kind} was not put aside"),
+        }
+    }
+}
+
+#[test]
+fn who_writes_after_the_limit_is_not_promised_a_date_in_the_past() {
+    let platform = Platform::new(Mode::Safe);
+    let now = DateTime::UNIX_EPOCH + TimeDelta::days(20_000);
+    let delivery = platform.deliver("1", "还没修", now, now);
+    let request = Request {
+        method: Method::Post,
+        query: &delivery.query,
+        headers: &[],
+        body: &delivery.body,
+    };
+    let Ok(Verified::Submit { respond, .. }) = platform.0.verify(request, now) else { panic!() };
+    let Outcome::Durable { repeated, mut receipt, .. } = outcome_of(1) else { panic!() };
+    receipt.received_at = receipt.due_at;
+    let answer = respond(&Outcome::Durable { kept: Kept::Appended, repeated, receipt }, now);
+    let words = Platform::sender().open(&String::from_utf8_lossy(&answer.body)).expect("opens");
+    assert_eq!(
+        words.content,
+        "已收到，补充到您的反映 BCS-2026-000001。您的反映已超过承诺日期，我们已报上级督办，会尽快答复。"
+    );
 }
 
 #[test]
 fn a_provisional_date_is_never_told_as_a_fact() {
-    let platform = Platform(channel(Mode::Safe));
+    let platform = Platform::new(Mode::Safe);
     let now = DateTime::UNIX_EPOCH + TimeDelta::days(20_000);
     let delivery = platform.deliver("1", "灯坏了", now, now);
     let request = Request {
@@ -498,6 +632,18 @@ fn a_provisional_date_is_never_told_as_a_fact() {
 }
 
 proptest::proptest! {
+    #[test]
+    fn whatever_a_reply_says_is_read_back_as_it_was_written(
+        content in "(\\PC|\\]\\]>|<|&|\u{0}|\n){0,80}", to in "\\PC{1,30}"
+    ) {
+        let xml = Reply::Text { content: content.clone() }.xml(&to, "gh_1", 1);
+        let root = Element::parse(&xml).expect("well-formed");
+        let names: Vec<&str> = root.children.iter().map(|child| child.name.as_str()).collect();
+        assert_eq!(names, ["ToUserName", "FromUserName", "CreateTime", "MsgType", "Content"]);
+        assert_eq!(root.children[4].text, clean_text(&content));
+        assert_eq!(root.children[0].text, clean_text(&to));
+    }
+
     #[test]
     fn no_input_makes_it_panic(body in ".{0,600}", query in ".{0,200}") {
         let _ = post(&channel(Mode::Safe), &query, &body);

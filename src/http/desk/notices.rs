@@ -1,7 +1,7 @@
 //! What the staff were told: sent, on the way, and what did not arrive.
 
 use super::{
-    Failure, Frame, html,
+    Failure, Frame, html, must_see_tickets,
     session::{Csrf, LoggedIn},
 };
 use crate::{
@@ -89,6 +89,7 @@ pub(super) async fn resend(
     Form(form): Form<Csrf>,
 ) -> Result<Response, Failure> {
     session.check_form(&form.csrf)?;
+    must_see_tickets(&session)?;
     let mut db = app.pool.acquire().await?;
     // Not dead any more: somebody else was faster, which is as good.
     store::notice::revive(&mut db, session.office, NoticeId(id), app.clock.now()).await?;

@@ -47,6 +47,8 @@ impl Line {
             "zoneless_time" => "时间没有时区",
             "bad_time" => "时间格式不对",
             "bad_field" => "字段内容不对",
+            "out_of_bounds" => "内容超出了系统能收的长度",
+            "id_reused" => "与第一次登记的内容不同，来源编号却相同",
             "refused_by_database" => "数据库不接受",
             _ => "无法识别",
         };

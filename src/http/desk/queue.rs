@@ -2,7 +2,7 @@
 
 use super::{Failure, Frame, html, session::LoggedIn};
 use crate::{
-    domain::level::Level,
+    domain::{level::Level, register::RegisterNumber},
     http::Shared,
     store::{
         self,
@@ -21,7 +21,7 @@ use axum::{
 };
 use chrono::{DateTime, NaiveTime, TimeDelta, TimeZone, Utc};
 use futures::stream;
-use intake_contract::{ChannelKind, china};
+use intake_contract::{ChannelKind, china, clean_text};
 use serde::Deserialize;
 use std::{convert::Infallible, time::Duration};
 
@@ -130,11 +130,21 @@ impl QueueQuery {
         View::ALL.into_iter().find(|view| view.key() == self.view).unwrap_or_default()
     }
 
+    /// What was asked, as it is meant: without what no text can hold, and without a channel where
+    /// the view is one channel.
+    fn cleaned(mut self) -> Self {
+        self.q = clean_text(&self.q).trim().to_owned();
+        if self.view() == View::CallBack {
+            self.channel.clear();
+        }
+        self
+    }
+
     fn filter(&self, view: View, session: &Session, cuts: Cuts) -> Filter {
         let mut filter = Filter {
             channel: ChannelKind::parse(&self.channel),
             level: self.level.parse().ok().and_then(Level::from_number),
-            words: Some(self.q.trim().to_owned()).filter(|q| !q.is_empty()),
+            words: Some(self.q.clone()).filter(|q| !q.is_empty()),
             ..Filter::default()
         };
         match view {
@@ -154,7 +164,7 @@ impl QueueQuery {
     }
 
     fn is_filtered(&self) -> bool {
-        !(self.channel.is_empty() && self.level.is_empty() && self.q.trim().is_empty())
+        !(self.channel.is_empty() && self.level.is_empty() && self.q.is_empty())
     }
 
     /// The address of this list from a place on.
@@ -233,7 +243,11 @@ pub(super) fn state_label(state: &str) -> &'static str {
 impl Row {
     fn new(row: &QueueRow, prefix: &str, now: DateTime<Utc>) -> Self {
         let left = row.due_at - now;
-        let urgency = if left <= TimeDelta::zero() {
+        // Found by its number: nothing is due any more.
+        let closed = row.state == "closed";
+        let urgency = if closed {
+            "later"
+        } else if left <= TimeDelta::zero() {
             "late"
         } else if left < TimeDelta::hours(4) {
             "close"
@@ -253,7 +267,11 @@ impl Row {
         Self {
             number: row.ticket.display(prefix),
             urgency,
-            due: wording::until(row.due_at, now),
+            due: if closed {
+                state_label(&row.state).to_owned()
+            } else {
+                wording::until(row.due_at, now)
+            },
             due_exact: wording::exact(row.due_at),
             provisional: row.provisional,
             urgent: row.urgent,
@@ -278,13 +296,15 @@ struct QueuePage {
     section: &'static str,
     views: Vec<ViewLink>,
     view: &'static str,
+    /// None in a view of one channel.
     channels: Vec<Choice>,
     levels: Vec<Choice>,
     q: String,
     filtered: bool,
     rows: Vec<Row>,
     next: Option<String>,
-    first_page: bool,
+    /// The first page of the same list; none on it.
+    first: Option<String>,
     clear: String,
     empty: String,
 }
@@ -296,13 +316,21 @@ pub(super) async fn page(
 ) -> Result<Response, Failure> {
     let now = app.clock.now();
     let cuts = Cuts::at(now);
+    let query = query.cleaned();
     let view = query.view();
     let frame = Frame::new(&app, session).await?;
     let session = &frame.session;
     let filter = query.filter(view, session, cuts);
     let after = Cursor::decode(&query.after);
     let mut db = app.pool.acquire().await?;
-    let mut found = store::queue::page(&mut db, session.office, &filter, after, PAGE + 1).await?;
+    // A whole number is that ticket, in whatever view, also when it is closed.
+    let mut found = match RegisterNumber::parse(&query.q, &frame.office.prefix) {
+        Ok(number) => {
+            let row = store::queue::by_number(&mut db, session.office, number).await?;
+            row.into_iter().collect()
+        }
+        Err(_) => store::queue::page(&mut db, session.office, &filter, after, PAGE + 1).await?,
+    };
     let counts = store::queue::counts(
         &mut db,
         session.office,
@@ -329,8 +357,11 @@ pub(super) async fn page(
         })
         .collect();
     let any = |label: &str| Choice { value: String::new(), label: label.to_owned(), chosen: false };
-    let channels = std::iter::once(any("全部渠道"))
-        .chain(ChannelKind::ALL.into_iter().map(|kind| Choice {
+    let offered: &[ChannelKind] = if view == View::CallBack { &[] } else { &ChannelKind::ALL };
+    let channels = (!offered.is_empty())
+        .then(|| any("全部渠道"))
+        .into_iter()
+        .chain(offered.iter().map(|kind| Choice {
             value: kind.as_str().to_owned(),
             label: kind.label().to_owned(),
             chosen: kind.as_str() == query.channel,
@@ -351,10 +382,10 @@ pub(super) async fn page(
         channels,
         levels,
         filtered: query.is_filtered(),
-        first_page: after.is_none(),
+        first: after.map(|_| query.address(view, None)),
         clear: format!("/desk?view={}", view.key()),
         empty: nothing(view, &query, &frame, now),
-        q: query.q.trim().to_owned(),
+        q: query.q.clone(),
         rows,
         next,
         frame,

@@ -114,10 +114,11 @@ pub(super) async fn register(
     };
     let prefix = frame.office.prefix.clone();
     match app.intake.accept(office, submission).await {
-        // Sent twice, with the content changed in between: the first one stands.
-        Ok(Accepted::Ticket { made, .. }) => {
+        Ok(Accepted::Ticket { made, differs, .. }) => {
             let number = made.ticket.display(&prefix);
-            Ok(Redirect::to(&format!("/desk/tickets/{number}?done=registered")).into_response())
+            // Sent twice, with the content changed in between: the first one stands.
+            let done = if differs { "registered_before" } else { "registered" };
+            Ok(Redirect::to(&format!("/desk/tickets/{number}?done={done}")).into_response())
         }
         Ok(Accepted::Quarantined) => Ok(Redirect::to("/desk/quarantine").into_response()),
         Err(AcceptError::Invalid(_)) => {

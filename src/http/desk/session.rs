@@ -6,7 +6,7 @@ use crate::{
     secret,
     store::{
         self,
-        access::{Candidate, Session},
+        access::{Attempt, Candidate, Session},
     },
 };
 use askama::Template;
@@ -35,12 +35,19 @@ impl FromRequestParts<Shared> for LoggedIn {
         let session = store::access::session(&mut db, &digest, idle_since, opened_since)
             .await?
             .ok_or(Failure::NotLoggedIn)?;
-        // Live pages look every few seconds; once a minute is enough to know that it is in use.
-        if now - session.seen_at > TimeDelta::minutes(1) {
+        // A page that refreshes itself is no sign that anybody sits before it. Once a minute is
+        // enough to know that somebody does.
+        if !unattended(parts) && now - session.seen_at > TimeDelta::minutes(1) {
             store::access::seen(&mut db, &digest, now).await?;
         }
         Ok(Self(session))
     }
+}
+
+/// Whether a page's script asks by itself, without a hand on it: it says so in a header, and where
+/// it cannot send one, by where it asks.
+fn unattended(parts: &Parts) -> bool {
+    parts.headers.contains_key("x-unattended") || parts.uri.path() == "/desk/live"
 }
 
 impl Session {
@@ -109,34 +116,45 @@ pub(super) async fn login(
         return Err(Failure::stale_form());
     }
     let login = form.login.trim().to_lowercase();
-    // Names are short; longer ones would only fill the table of failures.
-    if login.len() > 32 || form.password.len() > 256 {
+    // Names that nobody can have would only fill the table of attempts.
+    if !could_be_login(&login) || form.password.len() > 256 {
         return Ok(page(StatusCode::UNAUTHORIZED, String::new(), Some(wrong())));
     }
     let address = peer.address.to_string();
     let now = app.clock.now();
-    let candidate = {
+    let allowed = app.desk.failures;
+    let (candidate, locks) = {
+        let lock_until = now + TimeDelta::minutes(app.desk.lock_min);
         let mut db = app.pool.acquire().await?;
-        if let Some(until) = store::access::locked_until(&mut db, &login, &address, now).await? {
-            let minutes = (until - now).num_seconds().div_euclid(60).max(1);
-            let says = format!("密码输错次数太多，请 {minutes} 分钟后再试，或请管理员重设密码。");
-            return Ok(page(StatusCode::TOO_MANY_REQUESTS, login, Some(says)));
+        match store::access::attempt(&mut db, &login, &address, now, allowed, lock_until).await? {
+            Attempt::Locked { until } => {
+                tracing::info!("a login was refused: too many attempts");
+                let says = format!(
+                    "密码输错次数太多，请 {} 分钟后再试，或请管理员重设密码。",
+                    minutes_up(until - now)
+                );
+                return Ok(page(StatusCode::TOO_MANY_REQUESTS, login, Some(says)));
+            }
+            Attempt::Counted { locks } => (store::access::candidate(&mut db, &login).await?, locks),
         }
-        store::access::candidate(&mut db, &login).await?
     };
     let stored = candidate.as_ref().map(|candidate| candidate.password_hash.clone());
     let fits = secret::password_fits(form.password, stored).await;
     let mut db = app.pool.acquire().await?;
-    let Some(candidate) = candidate.filter(|_| fits) else {
-        let lock_until = now + TimeDelta::minutes(app.desk.lock_min);
-        let allowed = app.desk.failures;
-        let locked =
-            store::access::failed(&mut db, &login, &address, now, allowed, lock_until).await?;
-        tracing::info!(locked, "a login failed");
+    let Ok(fits) = fits else {
+        store::access::uncount(&mut db, &login, &address, allowed).await?;
+        let says = "现在登录的人太多，请过几秒再试。".to_owned();
+        return Ok(page(StatusCode::SERVICE_UNAVAILABLE, login, Some(says)));
+    };
+    let token = match candidate.filter(|_| fits) {
+        Some(candidate) => open(&mut db, &candidate, now).await?,
+        None => None,
+    };
+    let Some(token) = token else {
+        tracing::info!(locks, "a login failed");
         return Ok(page(StatusCode::UNAUTHORIZED, login, Some(wrong())));
     };
     store::access::succeeded(&mut db, &login, &address).await?;
-    let token = open(&mut db, &candidate, now).await?;
     let mut response = Redirect::to("/desk").into_response();
     if let Some(cookie) = set_cookie(&app, &token, app.desk.session_h * 3600) {
         response.headers_mut().insert(header::SET_COOKIE, cookie);
@@ -144,15 +162,31 @@ pub(super) async fn login(
     Ok(response)
 }
 
+/// The names that the staff's table allows.
+fn could_be_login(text: &str) -> bool {
+    let letter = |b: u8| b.is_ascii_lowercase();
+    let bytes = text.as_bytes();
+    (2..=32).contains(&bytes.len())
+        && letter(bytes[0])
+        && bytes.iter().all(|b| letter(*b) || b.is_ascii_digit() || b"._-".contains(b))
+}
+
+/// Whole minutes, upwards: who comes again then finds the door open.
+fn minutes_up(left: TimeDelta) -> i64 {
+    (left.num_milliseconds() + 59_999).div_euclid(60_000).max(1)
+}
+
+/// A session's token; none when the person was locked out, or got another password, meanwhile.
 async fn open(
     db: &mut sqlx::PgConnection,
     candidate: &Candidate,
     now: chrono::DateTime<chrono::Utc>,
-) -> Result<String, Failure> {
+) -> Result<Option<String>, Failure> {
     let token = secret::token();
-    store::access::open_session(db, candidate, &secret::digest(&token), &secret::token(), now)
-        .await?;
-    Ok(token)
+    let csrf = secret::token();
+    let opened =
+        store::access::open_session(db, candidate, &secret::digest(&token), &csrf, now).await?;
+    Ok(opened.then_some(token))
 }
 
 /// The same words for a wrong name and a wrong password.

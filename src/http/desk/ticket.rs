@@ -9,7 +9,7 @@ use super::{
 use crate::{
     desk::{self, DeskError},
     domain::{
-        calendar::{Reason, WhyDay},
+        calendar::{Reason, Why},
         register::RegisterNumber,
         ticket::NotAllowed,
     },
@@ -25,7 +25,7 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse, Redirect, Response},
 };
-use chrono::{DateTime, Datelike, Utc};
+use chrono::{DateTime, Datelike, NaiveDate, Utc};
 use serde::Deserialize;
 
 /// A day of the strip that shows why a limit falls where it does.
@@ -34,16 +34,15 @@ struct StripDay {
     weekday: &'static str,
     /// `第 1 天`, or why the day does not count.
     says: String,
-    counted: bool,
+    /// `received`, `accepted`, `counted`, `skipped`.
+    kind: &'static str,
     provisional: bool,
     last: bool,
 }
 
 /// The promise, and why that date.
 struct Promise {
-    received_day: String,
-    received_date: String,
-    received_weekday: &'static str,
+    accepted_day: String,
     follow_up: Option<String>,
     due: String,
     due_exact: String,
@@ -64,6 +63,8 @@ struct TicketPage {
     section: &'static str,
     number: String,
     done: Option<&'static str>,
+    /// What became of the half-written form that led here: `sent`, or `used` by another content.
+    draft: &'static str,
     channel: &'static str,
     channel_key: &'static str,
     state: &'static str,
@@ -103,6 +104,9 @@ pub(super) async fn page(
     let row = &whole.row;
     let done = match query.done.as_str() {
         "registered" => Some("已登记。请把编号告诉群众。"),
+        "registered_before" => Some(
+            "之前已登记，内容以第一次为准。如果是另一件事，请再登记一次，写过的内容还在表单里。",
+        ),
         "claimed" => Some("已认领，由您负责到底。"),
         _ => None,
     };
@@ -111,11 +115,16 @@ pub(super) async fn page(
         section: "queue",
         number: ticket.display(&frame.office.prefix),
         done,
+        draft: match query.done.as_str() {
+            "registered" => "sent",
+            "registered_before" => "used",
+            _ => "",
+        },
         channel: row.channel.label(),
         channel_key: row.channel.as_str(),
         state: state_label(&row.state),
         urgent: row.urgent,
-        late: row.due_at <= now,
+        late: is_open(row) && row.due_at <= now,
         name: row.citizen_name.clone(),
         phone: row.citizen_phone.clone(),
         accountable: row.accountable.clone(),
@@ -128,20 +137,23 @@ pub(super) async fn page(
     }))
 }
 
+fn is_open(row: &QueueRow) -> bool {
+    row.state != "closed"
+}
+
 fn promise(row: &QueueRow, office: &Office, now: DateTime<Utc>) -> Promise {
     let why = office.calendar.why(row.accepted_at, row.level.number() as u8);
     // The strip explains this very date; where a person or an amendment kept another one, or the
     // limit ran from a hand-up, the trail does.
-    let strip = if why.due.at == row.due_at { strip(&why.days) } else { Vec::new() };
+    let explained = why.due.at == row.due_at;
+    let strip = if explained { strip(row.registered_at, office, &why) } else { Vec::new() };
     Promise {
-        received_day: wording::day(why.received_day, now),
-        received_date: format!("{}/{}", why.received_day.month(), why.received_day.day()),
-        received_weekday: wording::weekday(why.received_day.weekday()),
+        accepted_day: wording::day(why.received_day, now),
         follow_up: row.follow_up_at.map(|at| wording::moment(at, now)),
         due: wording::moment(row.due_at, now),
         due_exact: wording::exact(row.due_at),
         until: wording::until(row.due_at, now),
-        pressing: row.due_at - now < chrono::TimeDelta::hours(4),
+        pressing: is_open(row) && row.due_at - now < chrono::TimeDelta::hours(4),
         provisional: row.provisional.then(|| {
             let year = why.due.needs_year;
             year.map_or_else(
@@ -155,23 +167,44 @@ fn promise(row: &QueueRow, office: &Office, now: DateTime<Utc>) -> Promise {
     }
 }
 
-fn strip(days: &[WhyDay]) -> Vec<StripDay> {
-    let last = days.len().saturating_sub(1);
-    days.iter()
-        .enumerate()
-        .map(|(index, day)| StripDay {
-            date: format!("{}/{}", day.date.month(), day.date.day()),
-            weekday: wording::weekday(day.date.weekday()),
-            says: match day.counted {
-                Some(number) if day.reason == Reason::Weekday => format!("第 {number} 天"),
-                Some(number) => format!("第 {number} 天，{}", day.reason),
-                None => day.reason.to_string(),
-            },
-            counted: day.counted.is_some(),
-            provisional: day.provisional,
-            last: index == last,
-        })
-        .collect()
+/// Every day from receipt to the limit: what came in out of hours waits for a working day to be
+/// accepted on, and the days of waiting have their reasons too.
+fn strip(registered_at: DateTime<Utc>, office: &Office, why: &Why) -> Vec<StripDay> {
+    let of = |date: NaiveDate, kind, says: String, provisional| StripDay {
+        date: format!("{}/{}", date.month(), date.day()),
+        weekday: wording::weekday(date.weekday()),
+        says,
+        kind,
+        provisional,
+        last: false,
+    };
+    let (came, accepted) = (wording::day_of(registered_at), why.received_day);
+    let before = came.iter_days().take_while(|date| *date < accepted).map(|date| {
+        let day = office.calendar.day(date);
+        let provisional = day.needs_year.is_some();
+        match (date == came, day.working) {
+            (true, true) => of(date, "received", "收到；已下班".to_owned(), provisional),
+            (true, false) => of(date, "received", format!("收到；{}", day.reason), provisional),
+            (false, _) => of(date, "skipped", day.reason.to_string(), provisional),
+        }
+    });
+    let says =
+        if came < accepted { "受理当天，不计" } else { "收到，受理当天，不计" };
+    let provisional = office.calendar.day(accepted).needs_year.is_some();
+    let acceptance = of(accepted, "accepted", says.to_owned(), provisional);
+    let after = why.days.iter().map(|day| {
+        let (kind, says) = match day.counted {
+            Some(number) if day.reason == Reason::Weekday => ("counted", format!("第 {number} 天")),
+            Some(number) => ("counted", format!("第 {number} 天，{}", day.reason)),
+            None => ("skipped", day.reason.to_string()),
+        };
+        of(day.date, kind, says, day.provisional)
+    });
+    let mut days: Vec<StripDay> = before.chain([acceptance]).chain(after).collect();
+    if let Some(day) = days.last_mut() {
+        day.last = true;
+    }
+    days
 }
 
 pub(super) async fn claim(

@@ -34,6 +34,8 @@ pub struct Spec {
     pub settings: String,
     pub role: Process,
     pub prefix: Option<String>,
+    /// As in earnest, where TLS is in front; a test's client speaks none.
+    pub secure_cookie: bool,
 }
 
 impl Spec {
@@ -46,6 +48,7 @@ impl Spec {
             settings: String::new(),
             role: Process::Web,
             prefix: None,
+            secure_cookie: false,
         }
     }
 
@@ -97,7 +100,8 @@ impl TestGateway {
         let prefix =
             spec.prefix.unwrap_or_else(|| format!("t{}", hex::encode(secret::random::<6>())));
         let redis = spec.redis_url.unwrap_or_else(redis_url);
-        let config = config(&database_url, &redis, &prefix, &spec.settings);
+        let mut config = config(&database_url, &redis, &prefix, &spec.settings);
+        config.desk.insecure_cookie = !spec.secure_cookie;
         let clock = Clock::standing_at(spec.now);
         let pool = connect(&config).await.unwrap();
         let gateway = Gateway::new(&config, pool, clock.clone()).await.unwrap();

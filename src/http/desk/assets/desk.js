@@ -33,24 +33,45 @@
   }
   addEventListener("pageshow", () => all("button:disabled").forEach((b) => { b.disabled = false; }));
 
-  // What is half written survives a reload, in this tab only; sending it lets go of it.
+  // What is half written survives a reload, a lost session and a failed attempt, in this tab, for
+  // this login; only the page that says what became of it, or a logout, lets go of it. The entry's
+  // own number is kept with it: what was registered without our hearing of it is not made twice.
+  const keyOf = (name) => `draft:${document.body.dataset.login}:${name}`;
+  const draftOf = (name) => {
+    try { return JSON.parse(keep(sessionStorage, keyOf(name)) || "null"); } catch { return null; }
+  };
   for (const form of all("form[data-draft]")) {
-    const key = `draft:${form.dataset.draft}`;
+    const name = form.dataset.draft;
     const fields = all("input:not([type=hidden]), textarea", form);
+    const entry = $("input[name=entry]", form);
     const box = (field) => field.type === "radio" || field.type === "checkbox";
-    const failed = $(".failed", form);
-    const draft = failed ? null : JSON.parse(keep(sessionStorage, key) || "null");
+    const save = () => {
+      const values = fields.map((field) => (box(field) ? field.checked : field.value));
+      keep(sessionStorage, keyOf(name), JSON.stringify({ entry: entry.value, values }));
+    };
+    const draft = $(".failed", form) ? null : draftOf(name);
     if (draft) {
+      if (draft.entry) entry.value = draft.entry;
       fields.forEach((field, index) => {
-        if (box(field)) field.checked = Boolean(draft[index]);
-        else field.value = draft[index] ?? "";
+        if (box(field)) field.checked = Boolean(draft.values[index]);
+        else field.value = draft.values[index] ?? "";
       });
     }
-    form.addEventListener("input", () => {
-      const state = fields.map((field) => (box(field) ? field.checked : field.value));
-      keep(sessionStorage, key, JSON.stringify(state));
+    form.addEventListener("input", save);
+    form.addEventListener("submit", save);
+  }
+  const became = $("[data-register]");
+  if (became) {
+    const draft = became.dataset.register === "used" ? draftOf("register") : null;
+    keep(sessionStorage, keyOf("register"), draft && JSON.stringify({ ...draft, entry: null }));
+  }
+  for (const form of all("form[action='/desk/logout']")) {
+    form.addEventListener("submit", () => {
+      try {
+        Object.keys(sessionStorage).filter((key) => key.startsWith("draft:"))
+          .forEach((key) => sessionStorage.removeItem(key));
+      } catch { /* nothing was kept */ }
     });
-    form.addEventListener("submit", () => keep(sessionStorage, key, null));
   }
 
   // Keys, unless somebody is typing.
@@ -83,14 +104,10 @@
     if (!event.target.closest("a") && !String(getSelection())) open(event.target.closest("tr[data-ticket]"));
   });
 
-  // Live changes. Nothing moves under a pointer that was just moved over the queue, nor under a
+  // Live changes. Nothing moves while the pointer is over the queue, resting or not, nor under a
   // chosen row: then a line says what came, and waits to be clicked.
-  const STILL_MS = 5000;
-  let moved = -Infinity;
-  queue.addEventListener("pointermove", () => { moved = performance.now(); });
-  queue.addEventListener("pointerleave", () => { moved = -Infinity; });
   const busy = () =>
-    performance.now() - moved < STILL_MS || queue.contains(document.activeElement) || $("tr.chosen", queue);
+    queue.matches(":hover") || queue.contains(document.activeElement) || $("tr.chosen", queue);
   const news = $("#news");
   let waiting = null;
 
@@ -115,24 +132,55 @@
     }
   };
   news.addEventListener("click", () => { if (waiting) show(waiting); });
-  // Changes that brought no new row need no line; they come when the pointer rests.
+  // Changes that brought no new row need no line; they come when the pointer has left.
   setInterval(() => { if (waiting && news.hidden && !busy()) show(waiting); }, 1000);
 
+  // While the gateway cannot be reached, a line says from when the rows are.
+  const link = $("#link");
+  let fresh = new Date();
+  const reached = (yes) => {
+    if (yes) fresh = new Date();
+    const time = [fresh.getHours(), fresh.getMinutes()].map((n) => String(n).padStart(2, "0")).join(":");
+    link.hidden = yes;
+    link.textContent = yes ? "" : `连接中断，正在重试；显示的是 ${time} 的内容`;
+  };
+
+  // Asked by the page itself: this does not count as somebody's use of it.
+  const LONGEST_MS = 15000;
   let asking = false;
   let again = false;
   const ask = async () => {
     if (asking) { again = true; return; }
     asking = true;
+    const ends = new AbortController();
+    const timer = setTimeout(() => ends.abort(), LONGEST_MS);
     try {
-      const answer = await fetch(location.href, { headers: { accept: "text/html" } });
+      const headers = { accept: "text/html", "x-unattended": "1" };
+      const answer = await fetch(location.href, { headers, signal: ends.signal });
       if (answer.redirected) { location.reload(); return; }
-      if (answer.ok) took(new DOMParser().parseFromString(await answer.text(), "text/html"));
-    } catch { /* offline for a moment: the next change asks again */ }
-    asking = false;
+      const text = answer.ok ? await answer.text() : "";
+      reached(answer.ok);
+      if (answer.ok) took(new DOMParser().parseFromString(text, "text/html"));
+    } catch { reached(false); } finally { clearTimeout(timer); asking = false; }
     if (again) { again = false; setTimeout(ask, 300); }
   };
-  const changes = new EventSource("/desk/live");
-  changes.addEventListener("changed", ask);
+  // A browser gives up for good on an answer that is no stream, as a proxy or a restart gives: then
+  // a new one is opened, later and later.
+  const FIRST_MS = 1000;
+  const LAST_MS = 30000;
+  let wait = FIRST_MS;
+  const watch = () => {
+    const changes = new EventSource("/desk/live");
+    changes.addEventListener("open", () => { wait = FIRST_MS; });
+    changes.addEventListener("changed", ask);
+    changes.addEventListener("error", () => {
+      ask();
+      if (changes.readyState !== EventSource.CLOSED) return;
+      setTimeout(watch, wait);
+      wait = Math.min(wait * 2, LAST_MS);
+    });
+  };
+  watch();
   // Words like “还剩 3 小时” grow old by themselves.
   setInterval(ask, 60000);
 })();

@@ -1,0 +1,40 @@
+//! What is of no use any more, removed now and then. Every replica does it: the same again removes
+//! nothing.
+
+use crate::{http::Shared, lifecycle::Wake, store, store::StoreError, telemetry};
+use chrono::TimeDelta;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+const EVERY: Duration = Duration::from_secs(3600);
+
+/// Tidies up every hour until `shutdown`.
+pub async fn run(app: Shared, shutdown: CancellationToken) {
+    let turn = Wake::default();
+    while !shutdown.is_cancelled() {
+        if let Err(error) = tidy(&app).await {
+            tracing::warn!(error = %telemetry::causes(&error), "old logins could not be removed");
+        }
+        turn.wait(EVERY, &shutdown).await;
+    }
+}
+
+/// Removes attempts to log in that nobody counts any more, and sessions that are over.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn tidy(app: &Shared) -> Result<u64, StoreError> {
+    let (now, desk) = (app.clock.now(), &app.desk);
+    store::within(Duration::from_secs(60), async {
+        let mut db = app.pool.acquire().await?;
+        store::access::purge(
+            &mut db,
+            now,
+            now - TimeDelta::minutes(desk.lock_min),
+            now - TimeDelta::minutes(desk.session_idle_min),
+            now - TimeDelta::hours(desk.session_h),
+        )
+        .await
+    })
+    .await
+}
