@@ -135,7 +135,12 @@ impl Intake {
                 careful: 0,
             };
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            tasks.spawn_blocking(move || writer.run_alone(runtime));
+            // Not a blocking task: a runtime that is dropped without closing would wait for it.
+            let token = tasks.token();
+            std::thread::Builder::new().name("intake-writer".to_owned()).spawn(move || {
+                writer.run_alone(runtime);
+                drop(token);
+            })?;
         }
         Ok(Self { queue, closing, offices, clock, settings })
     }
