@@ -26,16 +26,18 @@ use crate::{
     telemetry,
 };
 use chrono::{DateTime, TimeDelta, Utc};
-use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use intake_contract::{Notice, Notifier, Recipient, SendError, Sent};
 use rand::RngExt;
 use sqlx::{Connection, PgPool};
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap},
     sync::Arc,
     time::Duration,
 };
-use tokio::time::Instant;
+use tokio::{
+    task::{self, JoinSet},
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 
 /// How the relay works; see `relay` in config/default.toml.
@@ -119,8 +121,8 @@ impl Relay {
                 started.map(drop).unwrap_or_else(|error| cannot_send(&error));
                 let left = look_again.saturating_duration_since(Instant::now());
                 tokio::select! {
-                    // The room that it leaves is taken at once by what waits for the same way.
-                    Some(lane) = under_way.ended() => lanes = BTreeSet::from([lane]),
+                    // The room that they leave is taken at once by what waits for the same ways.
+                    Some(ended) = under_way.ended() => lanes = ended,
                     () = self.wake.wait(left, &shutdown) => break,
                 }
             }
@@ -133,7 +135,7 @@ impl Relay {
     ///
     /// # Errors
     /// [`StoreError`]; what did not fail is done.
-    pub async fn step(&self) -> Result<usize, StoreError> {
+    pub async fn step(self: &Arc<Self>) -> Result<usize, StoreError> {
         let mut failed = self.plan_all().await.err();
         failed = self.give_up_without_way().await.err().or(failed);
         let mut under_way = UnderWay::default();
@@ -145,7 +147,7 @@ impl Relay {
                 Err(error) => failed = Some(error),
             }
             match under_way.ended().await {
-                Some(lane) => lanes = BTreeSet::from([lane]),
+                Some(ended) => lanes = ended,
                 None => break,
             }
         }
@@ -170,10 +172,10 @@ impl Relay {
     }
 
     /// Begins attempts by these ways, as many as there is room for in each.
-    async fn start<'a>(
-        &'a self,
+    async fn start(
+        self: &Arc<Self>,
         lanes: &BTreeSet<Lane>,
-        under_way: &mut UnderWay<'a>,
+        under_way: &mut UnderWay,
     ) -> Result<usize, StoreError> {
         let now = self.clock.now();
         let rooms: Vec<Room> = lanes
@@ -201,7 +203,8 @@ impl Relay {
         let count = taken.len();
         for attempt in taken {
             let lane = Lane { office: attempt.office, target: attempt.target.clone() };
-            under_way.begin(lane, self.attempt(attempt));
+            let relay = Arc::clone(self);
+            under_way.begin(lane, async move { relay.attempt(attempt).await });
         }
         Ok(count)
     }
@@ -429,33 +432,40 @@ struct Lane {
     target: String,
 }
 
-/// Attempts under way, by lane.
+/// Attempts under way, by lane. Tasks of their own: they go on while the database is asked for more.
 #[derive(Default)]
-struct UnderWay<'a> {
-    attempts: FuturesUnordered<BoxFuture<'a, Lane>>,
-    of: BTreeMap<Lane, usize>,
+struct UnderWay {
+    attempts: JoinSet<()>,
+    of: HashMap<task::Id, Lane>,
 }
 
-impl<'a> UnderWay<'a> {
+impl UnderWay {
     fn of(&self, lane: &Lane) -> usize {
-        self.of.get(lane).copied().unwrap_or_default()
+        self.of.values().filter(|other| *other == lane).count()
     }
 
-    fn begin(&mut self, lane: Lane, attempt: impl Future<Output = ()> + Send + 'a) {
-        *self.of.entry(lane.clone()).or_default() += 1;
-        self.attempts.push(Box::pin(async move {
-            attempt.await;
-            lane
-        }));
+    fn begin(&mut self, lane: Lane, attempt: impl Future<Output = ()> + Send + 'static) {
+        let task = self.attempts.spawn(attempt);
+        self.of.insert(task.id(), lane);
     }
 
-    /// The lane of the next attempt to end; `None` when none is under way.
-    async fn ended(&mut self) -> Option<Lane> {
-        let lane = self.attempts.next().await?;
-        if let Some(count) = self.of.get_mut(&lane) {
-            *count -= 1;
+    /// Waits for the next attempts to end; returns their lanes, `None` when none is under way.
+    async fn ended(&mut self) -> Option<BTreeSet<Lane>> {
+        let mut lanes = BTreeSet::new();
+        let mut ended = Some(self.attempts.join_next_with_id().await?);
+        while let Some(one) = ended {
+            // One that panicked has let go of its lane as well; its lease ends by itself.
+            let task = match one {
+                Ok((task, ())) => task,
+                Err(error) => {
+                    tracing::error!(error = %error, "an attempt broke off; it will be made again");
+                    error.id()
+                }
+            };
+            lanes.extend(self.of.remove(&task));
+            ended = self.attempts.try_join_next_with_id();
         }
-        Some(lane)
+        Some(lanes)
     }
 }
 
