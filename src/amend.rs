@@ -2,30 +2,36 @@
 //!
 //! A notice that is loaded, a closure that is entered: every open date is computed again, on the
 //! record. A later date is taken over; an earlier one only while it leaves a working day, for nobody
-//! is to be late by a paper that came yesterday; else the old one stays and the trail says so. What is
-//! closed, solved or overdue is never judged again.
+//! is to be late by a paper that came yesterday; else the old one stays, the trail says so, and the
+//! lead on duty is told, who decides. So they are of a limit on a day that is closed by half (A7.7).
+//! What is closed, solved or overdue is never judged again.
 
 use crate::{
     clock::Clock,
     domain::{
-        calendar::Amendment,
-        event::{Actor, Happened},
+        calendar::{Alert, Amendment, Dated, Deadline, amend},
+        event::Happened,
         id::OfficeId,
-        ladder::timers_of_level,
+        ladder::timers_ahead,
         policy::LimitsRunFrom,
         promise::limit,
-        register::RegisterNumber,
         timer::TimerKind,
     },
     http::Shared,
     lifecycle::Wake,
     offices::Office,
+    relay,
     schedule::TimerKey,
-    store::{self, StoreError},
+    store::{
+        self, StoreError,
+        ticket::{Amendments, Locked},
+    },
     telemetry, wording,
 };
+use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use sqlx::{Connection, PgPool};
-use std::time::Duration;
+use std::{collections::BTreeMap, collections::BTreeSet, time::Duration};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// What a recomputation did.
@@ -37,196 +43,424 @@ pub struct Amended {
     pub kept: usize,
     /// Tickets whose date is the same.
     pub unchanged: usize,
+    /// Tickets that could not be brought to the calendar: logged, and tried again.
+    pub failed: usize,
     /// Timers that were armed anew.
     pub timers: Vec<TimerKey>,
 }
 
-/// Brings an office's open tickets to its calendar; the same again changes nothing. One
-/// transaction for each ticket: an office may have thousands, and officers go on working.
+impl Amended {
+    fn add(&mut self, page: Self) {
+        self.moved += page.moved;
+        self.kept += page.kept;
+        self.unchanged += page.unchanged;
+        self.failed += page.failed;
+        self.timers.extend(page.timers);
+    }
+}
+
+/// Tickets in one transaction: officers go on working in between.
+const PAGE: i64 = 500;
+/// Of one page.
+const PAGE_WITHIN: Duration = Duration::from_secs(10);
+
+/// Brings an office's open tickets to its calendar; the same again changes nothing.
 ///
 /// # Errors
-/// [`StoreError`]; tickets before the failing one are done.
+/// [`StoreError`]; tickets of earlier pages are done.
 pub async fn recompute(
     pool: &PgPool,
     clock: &Clock,
     office: &Office,
 ) -> Result<Amended, StoreError> {
-    const PAGE: i64 = 500;
     let mut amended = Amended::default();
-    let mut after = None;
-    loop {
-        let mut db = pool.acquire().await?;
-        let page = store::ticket::open_with_older_calendar(
-            &mut db,
-            office.id,
-            office.calendar_version,
-            after,
-            PAGE,
-        )
-        .await?;
-        drop(db);
-        let Some(last) = page.last() else { return Ok(amended) };
-        after = Some(*last);
-        for ticket in page {
-            one(pool, clock, office, ticket, &mut amended).await?;
-        }
+    let mut after = 0;
+    while let Some((last, page)) = page(pool, clock, office, after).await? {
+        after = last;
+        amended.add(page);
     }
+    bring_forward(pool, clock, office, &amended).await?;
+    Ok(amended)
 }
 
-async fn one(
+/// What waits to be told at an opening waits for the next one that the calendar knows now.
+async fn bring_forward(
     pool: &PgPool,
     clock: &Clock,
     office: &Office,
-    number: RegisterNumber,
-    amended: &mut Amended,
+    amended: &Amended,
 ) -> Result<(), StoreError> {
+    if amended.moved == 0 {
+        return Ok(());
+    }
+    let opens = office.calendar.next_open(clock.now()).value;
+    let gathered = opens + TimeDelta::seconds(relay::GATHER_S);
+    store::within(PAGE_WITHIN, async {
+        let mut db = pool.acquire().await?;
+        store::notice::bring_forward(&mut db, office.id, gathered).await
+    })
+    .await
+}
+
+/// The next page of tickets after this number: what was done, and up to which one.
+async fn page(
+    pool: &PgPool,
+    clock: &Clock,
+    office: &Office,
+    after: i64,
+) -> Result<Option<(i64, Amended)>, StoreError> {
+    let whole = span(pool, clock, office, (after, i64::MAX), PAGE).await;
+    match whole {
+        Err(error) if !error.is_transient() => {}
+        done => return done,
+    }
+    // The database refuses one of them: each for itself, so that it holds up no other.
+    let mut amended = Amended::default();
+    let mut last = None;
+    let mut from = after;
+    for _ in 0..PAGE {
+        let next = store::within(PAGE_WITHIN, async {
+            let mut db = pool.acquire().await?;
+            store::ticket::next_outdated(&mut db, office.id, office.calendar_version, from).await
+        });
+        let Some(ticket) = next.await? else { break };
+        match span(pool, clock, office, (ticket - 1, ticket), 1).await {
+            Ok(done) => amended.add(done.map(|(_, one)| one).unwrap_or_default()),
+            Err(error) if error.is_transient() => return Err(error),
+            Err(error) => {
+                skipped(ticket, &error);
+                amended.failed += 1;
+            }
+        }
+        from = ticket;
+        last = Some(ticket);
+    }
+    Ok(last.map(|last| (last, amended)))
+}
+
+fn skipped(ticket: i64, error: &StoreError) {
+    tracing::error!(
+        ticket.number = ticket,
+        error = %telemetry::causes(error),
+        "a ticket cannot be brought to the calendar; its dates stay as they are"
+    );
+}
+
+/// What the calendar says of one ticket.
+struct Computed {
+    accepted: Dated<DateTime<Utc>>,
+    due: Deadline,
+    amendment: Amendment,
+}
+
+async fn span(
+    pool: &PgPool,
+    clock: &Clock,
+    office: &Office,
+    span: (i64, i64),
+    limit: i64,
+) -> Result<Option<(i64, Amended)>, StoreError> {
+    store::within(PAGE_WITHIN, locked_span(pool, clock, office, span, limit)).await
+}
+
+/// One transaction: locks, decides, writes.
+async fn locked_span(
+    pool: &PgPool,
+    clock: &Clock,
+    office: &Office,
+    span: (i64, i64),
+    limit: i64,
+) -> Result<Option<(i64, Amended)>, StoreError> {
+    let (version, calendar) = (office.calendar_version, &office.calendar);
     let mut db = pool.acquire().await?;
     let mut transaction = db.begin().await?;
-    let Some(mut locked) = store::ticket::lock(&mut transaction, office.id, number).await? else {
-        return Ok(());
-    };
+    let outdated =
+        store::ticket::lock_outdated(&mut transaction, office.id, version, span, limit).await?;
+    let Some(last) = outdated.last() else { return Ok(None) };
+    let mut amended = Amended { failed: outdated.unreadable.len(), ..Amended::default() };
+    for (ticket, error) in &outdated.unreadable {
+        skipped(*ticket, error);
+    }
+
     let now = clock.now();
-    let calendar = &office.calendar;
-    let version = office.calendar_version;
-    locked.calendar_version = version;
-    let presses = locked.ticket.state.is_pressing() && !locked.ticket.overdue;
-    if !presses || locked.ticket.due_at <= now {
-        store::ticket::seen_calendar(&mut transaction, office.id, number, version).await?;
-        transaction.commit().await?;
-        amended.unchanged += 1;
-        return Ok(());
-    }
-
-    let accepted = calendar.accepted_at(locked.registered_at).value;
+    let next_day = calendar.deadline(now, 1).at;
+    let (pressing, rest): (Vec<Locked>, Vec<Locked>) =
+        outdated.locked.into_iter().partition(|locked| {
+            locked.ticket.state.is_pressing()
+                && !locked.ticket.overdue
+                && locked.ticket.due_at > now
+        });
+    let numbers: Vec<i64> = pressing.iter().map(|locked| locked.number.as_i64()).collect();
     let entered = match office.policy.limits_run_from {
-        LimitsRunFrom::Registration => accepted,
+        LimitsRunFrom::Registration => BTreeMap::new(),
         LimitsRunFrom::HandUp => {
-            store::ticket::entered_level_at(&mut transaction, office.id, number)
-                .await?
-                .unwrap_or(accepted)
+            store::ticket::entered_level_at(&mut transaction, office.id, &numbers).await?
         }
     };
-    let level = locked.ticket.level;
-    let due = limit(calendar, office.policy.limits_run_from, level, accepted, entered);
-    let old = locked.ticket.due_at;
-    let certain = locked.ticket.provisional != due.provisional;
-    let amendment = calendar.amendment(old, due.at, now);
-    // What has not begun yet begins when the window now opens.
-    let follow_up = match locked.follow_up_at {
-        Some(at) if at > now => {
-            let opens = calendar.next_open(locked.registered_at).value;
-            (opens != at).then_some(opens)
-        }
-        _ => None,
+    let computed: Vec<Computed> = pressing
+        .iter()
+        .map(|locked| compute(office, locked, entered.get(&locked.number.as_i64()), next_day))
+        .collect();
+
+    // What was told already is not told again: only for the few whom it may concern.
+    let among = |concerns: &dyn Fn(&Locked, &Computed) -> bool| -> Vec<i64> {
+        let both = pressing.iter().zip(&computed);
+        both.filter(|(l, c)| concerns(l, c)).map(|(l, _)| l.number.as_i64()).collect()
+    };
+    let kept = among(&|_, computed| computed.amendment == Amendment::Keep);
+    let half = among(&|locked, computed| calendar.in_half_closure(in_force(locked, computed)));
+    let kept_before = match kept.is_empty() {
+        true => BTreeMap::new(),
+        false => store::ticket::last_kept(&mut transaction, office.id, &kept).await?,
+    };
+    let half_before = match half.is_empty() {
+        true => BTreeSet::new(),
+        false => store::ticket::told_half_closures(&mut transaction, office.id, &half).await?,
     };
 
-    let mut arm = Vec::new();
-    let happened = match amendment {
-        Amendment::Apply => {
-            locked.ticket.due_at = due.at;
-            arm = timers_of_level(calendar, level, due.at);
-            arm.retain(|(kind, at)| *kind != TimerKind::Warning || *at > now);
-            Some(Happened::DateMoved {
-                timer: TimerKind::Limit.as_str().to_owned(),
-                from: old,
-                to: due.at,
-                calendar_version: version,
-                provisional: due.provisional,
-            })
-        }
-        Amendment::Keep => {
-            Some(Happened::DateKept { kept: old, computed: due.at, calendar_version: version })
-        }
-        Amendment::Unchanged if certain => Some(Happened::DateMoved {
-            timer: TimerKind::Limit.as_str().to_owned(),
-            from: old,
-            to: old,
-            calendar_version: version,
-            provisional: due.provisional,
-        }),
-        Amendment::Unchanged => None,
-    };
-    locked.ticket.provisional = due.provisional;
-    if let Some(happened) = &happened {
-        store::ticket::write(&mut transaction, &mut locked, Actor::Gateway, happened, now).await?;
+    let mut amendments = Amendments::default();
+    for locked in &rest {
+        amendments.push(locked);
+        amended.unchanged += 1;
     }
-    if let (Some(to), Some(from)) = (follow_up, locked.follow_up_at) {
-        arm.push((TimerKind::FollowUp, to));
-        let moved = Happened::DateMoved {
-            timer: TimerKind::FollowUp.as_str().to_owned(),
-            from,
-            to,
-            calendar_version: version,
-            provisional: due.provisional,
-        };
-        store::ticket::write(&mut transaction, &mut locked, Actor::Gateway, &moved, now).await?;
+    for (mut locked, computed) in pressing.into_iter().zip(computed) {
+        let number = locked.number.as_i64();
+        let due_at = in_force(&locked, &computed);
+        if calendar.in_half_closure(due_at) && !half_before.contains(&(number, due_at)) {
+            let level = locked.ticket.level;
+            let data = serde_json::json!({ "level": level, "due_at": due_at });
+            amendments.tell(&locked, "half_closure", data);
+        }
+        let kept_before = kept_before.get(&number);
+        match bring(office, &mut locked, &computed, kept_before, &mut amendments, now) {
+            Amendment::Apply => amended.moved += 1,
+            Amendment::Keep => amended.kept += 1,
+            Amendment::Unchanged => amended.unchanged += 1,
+        }
     }
-    let dates = store::ticket::Dates {
-        accepted_at: accepted,
-        follow_up_at: follow_up.or(locked.follow_up_at),
-        needs_year: due.needs_year,
-    };
-    store::ticket::set_dates(&mut transaction, &locked, &dates).await?;
-    let armed = store::timer::arm(&mut transaction, office.id, number, &arm).await?;
+    let opens = calendar.next_open(now).value;
+    let gathers = TimeDelta::seconds(if opens > now { relay::GATHER_S } else { 0 });
+    amended.timers = store::ticket::write_amendments(
+        &mut transaction,
+        office.id,
+        version,
+        &amendments,
+        now,
+        opens + gathers,
+    )
+    .await?;
     transaction.commit().await?;
-    match (amendment, happened) {
-        (Amendment::Keep, _) => amended.kept += 1,
-        (_, Some(_)) => amended.moved += 1,
-        (_, None) => amended.unchanged += 1,
+    Ok(Some((last, amended)))
+}
+
+fn compute(
+    office: &Office,
+    locked: &Locked,
+    entered: Option<&DateTime<Utc>>,
+    next_day: DateTime<Utc>,
+) -> Computed {
+    let accepted = office.calendar.accepted_at(locked.registered_at);
+    let entered = entered.copied().unwrap_or(accepted.value);
+    let run_from = office.policy.limits_run_from;
+    let level = locked.ticket.level;
+    let mut due = limit(&office.calendar, run_from, level, accepted.value, entered);
+    due.provisional |= accepted.provisional;
+    due.needs_year = due.needs_year.or(accepted.needs_year);
+    let amendment = amend(locked.ticket.due_at, due.at, next_day);
+    Computed { accepted, due, amendment }
+}
+
+/// The limit that holds after the change.
+fn in_force(locked: &Locked, computed: &Computed) -> DateTime<Utc> {
+    match computed.amendment {
+        Amendment::Apply => computed.due.at,
+        Amendment::Keep | Amendment::Unchanged => locked.ticket.due_at,
     }
-    amended.timers.extend(armed);
-    Ok(())
+}
+
+/// Brings one ticket to what was computed; says what became of its limit, a limit that turned
+/// from provisional to certain among the moved ones.
+fn bring(
+    office: &Office,
+    locked: &mut Locked,
+    computed: &Computed,
+    kept_before: Option<&(DateTime<Utc>, DateTime<Utc>)>,
+    amendments: &mut Amendments,
+    now: DateTime<Utc>,
+) -> Amendment {
+    let (calendar, version) = (&office.calendar, office.calendar_version);
+    let due = &computed.due;
+    let old = locked.ticket.due_at;
+    let turned = locked.ticket.provisional != due.provisional;
+    locked.ticket.due_at = in_force(locked, computed);
+    locked.ticket.provisional = due.provisional;
+    locked.needs_year = due.needs_year;
+    let moved = |kind: TimerKind, from, to| Happened::DateMoved {
+        timer: kind.as_str().to_owned(),
+        from,
+        to,
+        calendar_version: version,
+        provisional: due.provisional,
+    };
+    let mut became = computed.amendment;
+    match computed.amendment {
+        Amendment::Apply => {
+            amendments.happen(locked, &moved(TimerKind::Limit, old, due.at), now);
+            for timer in timers_ahead(calendar, locked.ticket.level, due.at, now) {
+                amendments.arm(locked, timer);
+            }
+        }
+        Amendment::Keep if kept_before == Some(&(old, due.at)) => {}
+        Amendment::Keep => {
+            let kept =
+                Happened::DateKept { kept: old, computed: due.at, calendar_version: version };
+            amendments.happen(locked, &kept, now);
+            let level = locked.ticket.level;
+            let data = serde_json::json!({ "level": level, "due_at": old, "computed": due.at });
+            amendments.tell(locked, "date_kept", data);
+        }
+        Amendment::Unchanged if turned => {
+            amendments.happen(locked, &moved(TimerKind::Limit, old, old), now);
+            became = Amendment::Apply;
+        }
+        Amendment::Unchanged => {}
+    }
+
+    // What has not begun yet begins when the window now opens.
+    let opens = calendar.next_open(locked.registered_at).value;
+    if let Some(from) = locked.follow_up_at
+        && from > now
+        && from != opens
+    {
+        locked.follow_up_at = Some(opens);
+        amendments.happen(locked, &moved(TimerKind::FollowUp, from, opens), now);
+        amendments.arm(locked, (TimerKind::FollowUp, opens));
+    }
+    // A limit that was kept may lie before what the calendar now calls the acceptance.
+    if computed.accepted.value < locked.ticket.due_at {
+        locked.accepted_at = computed.accepted.value;
+    }
+    amendments.push(locked);
+    became
 }
 
 const LOOK_EVERY: Duration = Duration::from_secs(3);
 const LOOK_WITHIN: Duration = Duration::from_secs(10);
+/// The longest wait before what could not be brought to the calendar is tried again.
+const LONGEST_RETRY: Duration = Duration::from_secs(300);
 
 /// Reads the offices again whenever one has changed, and brings open dates to a changed calendar,
 /// until `shutdown`.
 pub async fn follow(app: Shared, shutdown: CancellationToken) {
     let turn = Wake::default();
-    let mut known = None;
-    // Intakes of other replicas may have used the calendar before for one look more.
-    let mut again = 2;
+    let mut follower = Follower::default();
     while !shutdown.is_cancelled() {
-        let look = tokio::time::timeout(LOOK_WITHIN, look(&app, &mut known, &mut again));
-        match look.await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => {
-                tracing::warn!(error = %telemetry::causes(&error), "the offices could not be read again; trying again");
-            }
-            Err(_) => {
-                tracing::warn!("the database was too slow to read the offices again; trying again")
-            }
-        }
+        follower.look(&app, Instant::now(), &shutdown).await;
         turn.wait(LOOK_EVERY, &shutdown).await;
     }
 }
 
-async fn look(
-    app: &Shared,
-    known: &mut Option<(i64, i64)>,
-    again: &mut u32,
-) -> Result<(), StoreError> {
-    let mut db = app.pool.acquire().await?;
-    let version = store::office::version(&mut db).await?;
-    if *known != Some(version) {
-        app.offices.reload(&mut db).await?;
-        *known = Some(version);
-        *again = 2;
+/// What is still to be done, between two looks.
+#[derive(Debug)]
+struct Follower {
+    known: Option<(i64, i64)>,
+    /// Passes to make. Intakes of other replicas may use the calendar before for one look more.
+    passes: u32,
+    /// After a pass that failed: not before.
+    retry: Option<(Instant, Duration)>,
+    said: Option<NaiveDate>,
+}
+
+impl Default for Follower {
+    fn default() -> Self {
+        Self { known: None, passes: PASSES, retry: None, said: None }
     }
-    drop(db);
-    if *again == 0 {
-        return Ok(());
+}
+
+const PASSES: u32 = 2;
+
+impl Follower {
+    async fn look(&mut self, app: &Shared, at: Instant, shutdown: &CancellationToken) {
+        if let Err(error) = store::within(LOOK_WITHIN, self.read(app)).await {
+            tracing::warn!(error = %telemetry::causes(&error), "the offices could not be read again; trying again");
+            return;
+        }
+        self.ask_for_notice(app);
+        if self.passes == 0 || self.retry.is_some_and(|(not_before, _)| at < not_before) {
+            return;
+        }
+        if pass(app, shutdown).await {
+            self.passes -= 1;
+            self.retry = None;
+        } else {
+            let wait = self.retry.map_or(LOOK_EVERY, |(_, waited)| waited * 2).min(LONGEST_RETRY);
+            self.retry = Some((at + wait, wait));
+        }
     }
-    *again -= 1;
-    let offices = app.offices.all();
-    for office in offices.values() {
-        let amended = recompute(&app.pool, &app.clock, office).await?;
+
+    async fn read(&mut self, app: &Shared) -> Result<(), StoreError> {
+        let mut db = app.pool.acquire().await?;
+        let version = store::office::version(&mut db).await?;
+        if self.known != Some(version) {
+            app.offices.reload(&mut db).await?;
+            self.known = Some(version);
+            self.passes = PASSES;
+            self.retry = None;
+        }
+        Ok(())
+    }
+
+    /// A4: asks for next year's notice once a day, louder as the year ends.
+    fn ask_for_notice(&mut self, app: &Shared) {
+        let today = wording::day_of(app.clock.now());
+        if self.said == Some(today) {
+            return;
+        }
+        self.said = Some(today);
+        let offices = app.offices.all();
+        let alert = offices.values().filter_map(|o| o.calendar.missing_notice_alert(today)).max();
+        let says = "the State Council's notice of the coming holidays is not loaded: dates that reach it are provisional; `intake calendar load`";
+        match alert {
+            None => {}
+            Some(Alert::Info) => tracing::info!(calendar.alert = "info", "{says}"),
+            Some(Alert::Warning) => tracing::warn!(calendar.alert = "warning", "{says}"),
+            Some(Alert::Page) => tracing::error!(calendar.alert = "page", "{says}"),
+        }
+    }
+}
+
+/// Brings every office to its calendar, page by page; true when nothing is left to be done.
+async fn pass(app: &Shared, shutdown: &CancellationToken) -> bool {
+    let mut whole = true;
+    for office in app.offices.all().values() {
+        let mut amended = Amended::default();
+        let mut after = 0;
+        let ended = loop {
+            if shutdown.is_cancelled() {
+                return false;
+            }
+            match page(&app.pool, &app.clock, office, after).await {
+                Ok(None) => break bring_forward(&app.pool, &app.clock, office, &amended).await,
+                Ok(Some((last, page))) => {
+                    after = last;
+                    app.schedule.enter(&page.timers).await;
+                    amended.add(Amended { timers: Vec::new(), ..page });
+                }
+                // Pages before are done; other offices are not this one's concern.
+                Err(error) => break Err(error),
+            }
+        };
         told(app, office.id, &amended);
-        app.schedule.enter(&amended.timers).await;
+        if let Err(error) = &ended {
+            tracing::warn!(
+                office.id = office.id.0,
+                error = %telemetry::causes(error),
+                "open dates could not be brought to the calendar; trying again"
+            );
+        }
+        whole &= ended.is_ok() && amended.failed == 0;
     }
-    Ok(())
+    whole
 }
 
 fn told(app: &Shared, office: OfficeId, amended: &Amended) {
@@ -238,6 +472,7 @@ fn told(app: &Shared, office: OfficeId, amended: &Amended) {
             "open dates were brought to the calendar"
         );
         app.live.changed(office);
+        app.relay.wake();
     }
 }
 
@@ -246,11 +481,15 @@ fn told(app: &Shared, office: OfficeId, amended: &Amended) {
 pub fn summary(office: &Office, amended: &Amended, clock: &Clock) -> String {
     let today = wording::day_of(clock.now());
     format!(
-        "{}: {} open dates moved or confirmed, {} kept for a person to decide, {} unchanged; holidays known for {} days",
+        "{}: {} open dates moved or confirmed, {} kept for a person to decide, {} unchanged{}; holidays known for {} days",
         office.code,
         amended.moved,
         amended.kept,
         amended.unchanged,
+        match amended.failed {
+            0 => String::new(),
+            failed => format!(", {failed} FAILED (see the log)"),
+        },
         office.calendar.days_known_ahead(today)
     )
 }

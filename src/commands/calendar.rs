@@ -175,12 +175,9 @@ async fn load_notice(config: &Config, file: &PathBuf) -> Result<(), StartError> 
             .map_err(|error| StartError::new(format!("{}: {error}", file.display())))?;
     }
     let now = Clock::system().now();
-    let mut transaction = sqlx::Connection::begin(&mut *db).await.map_err(sql)?;
-    let version =
-        store::calendar::add_notice(&mut transaction, notice.year(), &text, &whoami(), now)
-            .await
-            .map_err(failed)?;
-    transaction.commit().await.map_err(sql)?;
+    let version = store::calendar::add_notice(&mut db, notice.year(), &text, &whoami(), now)
+        .await
+        .map_err(failed)?;
     drop(db);
     println!("the notice of {} is loaded, version {version}", notice.year());
     recompute(&pool).await
@@ -223,13 +220,15 @@ fn show_dates(calendar: &WorkingCalendar, received: DateTime<chrono::FixedOffset
         Some(opens) => println!("out of hours; work starts {}", say(opens.value)),
         None => println!("within a session"),
     }
+    // R6: the limits run from acceptance.
+    let accepted = calendar.accepted_at(at).value;
     for level in [1, 3, 5] {
-        let why = calendar.why(at, level);
+        let why = calendar.why(accepted, level);
         let note = if why.due.provisional { " (provisional)" } else { "" };
         println!("level {level}: {}{note}", say(why.due.at));
     }
-    let why = calendar.why(at, 5);
-    println!("day of receipt: {}", why.received_day);
+    let why = calendar.why(accepted, 5);
+    println!("day of acceptance: {}", why.received_day);
     for day in why.days {
         let counted = day.counted.map_or_else(|| "-".to_owned(), |n| n.to_string());
         println!("  {} {:>2}  {}", day.date, counted, day.reason);

@@ -77,6 +77,10 @@ pub enum Happened {
         provisional: bool,
         /// The opinion with which an officer handed it up; `None` when the limit did it.
         opinion: Option<String>,
+        /// When it entered the level: the instant of the limit. `None` in old events: then when
+        /// the event was written.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        entered_at: Option<DateTime<Utc>>,
     },
     /// R6.5: the last limit passed.
     Overdue {

@@ -10,5 +10,6 @@ pub mod policy;
 pub mod promise;
 pub mod register;
 pub mod role;
+pub mod standing;
 pub mod ticket;
 pub mod timer;

@@ -24,9 +24,10 @@ pub struct Promise {
 
 /// The dates for what reached the gateway at `received_at` and was said at `said_at`.
 ///
-/// The limit runs from receipt. Whether anybody was there to hear it is judged at `said_at`: a
-/// recording of the night that arrives in the morning is still to be followed up (hotline.md,
-/// "Time"), at once if that opening has passed.
+/// The limit runs from acceptance, like every later one ([`limit`]): what comes in while the
+/// afternoon is closed is accepted tomorrow and not due tomorrow. Whether anybody was there to hear
+/// it is judged at `said_at`: a recording of the night that arrives in the morning is still to be
+/// followed up (hotline.md, "Time"), at once if that opening has passed.
 #[must_use]
 pub fn promise(
     calendar: &WorkingCalendar,
@@ -34,7 +35,7 @@ pub fn promise(
     said_at: DateTime<Utc>,
 ) -> Promise {
     let accepted = calendar.accepted_at(received_at);
-    let deadline = calendar.deadline(received_at, Level::Duty.number() as u8);
+    let deadline = calendar.deadline(accepted.value, Level::Duty.number() as u8);
     let follow_up = calendar.follow_up_at(said_at);
     Promise {
         accepted_at: accepted.value,

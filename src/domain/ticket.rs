@@ -337,13 +337,15 @@ impl Ticket {
         Ok(Happened::Reopened { reason, due_at })
     }
 
-    /// R6: up one level, by its limit or by hand with a written opinion.
+    /// R6: up one level, by its limit or by hand with a written opinion. It enters that level at
+    /// `entered_at`: when the limit fell, however late somebody noticed.
     ///
     /// # Errors
     /// At the top, when it is solved, or by hand without an opinion.
     pub fn raise(
         &mut self,
         opinion: Option<&str>,
+        entered_at: DateTime<Utc>,
         due_at: DateTime<Utc>,
         provisional: bool,
     ) -> Step {
@@ -356,7 +358,8 @@ impl Ticket {
         self.level = to;
         self.due_at = due_at;
         self.provisional = provisional;
-        Ok(Happened::Raised { from, to, due_at, provisional, opinion })
+        let entered_at = Some(entered_at);
+        Ok(Happened::Raised { from, to, due_at, provisional, opinion, entered_at })
     }
 
     /// R6.5: past the last limit; stays with level 5 and shows.
@@ -442,10 +445,18 @@ mod tests {
     fn r6_the_ladder_ends_at_level_5_where_the_matter_falls_overdue_once() {
         let mut ticket = fresh();
         assert!(ticket.fall_overdue(1).is_err());
-        ticket.raise(None, DateTime::UNIX_EPOCH, false).unwrap();
-        assert_eq!(ticket.raise(Some(" "), ticket.due_at, false), Err(NotAllowed::TextMissing));
-        ticket.raise(Some("需党组研究"), DateTime::UNIX_EPOCH, false).unwrap();
-        assert_eq!(ticket.raise(None, ticket.due_at, false), Err(NotAllowed::AtTheTop));
+        ticket.raise(None, DateTime::UNIX_EPOCH, DateTime::UNIX_EPOCH, false).unwrap();
+        assert_eq!(
+            ticket.raise(Some(" "), ticket.due_at, ticket.due_at, false),
+            Err(NotAllowed::TextMissing)
+        );
+        ticket
+            .raise(Some("需党组研究"), DateTime::UNIX_EPOCH, DateTime::UNIX_EPOCH, false)
+            .unwrap();
+        assert_eq!(
+            ticket.raise(None, ticket.due_at, ticket.due_at, false),
+            Err(NotAllowed::AtTheTop)
+        );
         ticket.fall_overdue(1).unwrap();
         assert!(ticket.fall_overdue(1).is_err());
     }
@@ -456,7 +467,7 @@ mod tests {
         ticket.claim(StaffId(1)).unwrap();
         ticket.refer(UnitId(7)).unwrap();
         ticket.await_citizen("身份证复印件", DateTime::UNIX_EPOCH).unwrap();
-        assert!(ticket.raise(None, ticket.due_at, false).is_err());
+        assert!(ticket.raise(None, ticket.due_at, ticket.due_at, false).is_err());
         ticket.resume().unwrap();
         assert_eq!(ticket.state, State::InProgress { units: vec![UnitId(7)] });
         assert_eq!(ticket.resume(), Err(NotAllowed::NotWaiting));
@@ -474,5 +485,11 @@ mod tests {
             assert_eq!(Happened::read(&kind, &data), Some(happened));
         }
         assert_eq!(Happened::read("from_the_future", "{\"a\":1}"), None);
+        // As it was stored before the entry into the level was.
+        let old = r#"{"from":1,"to":3,"due_at":"2026-11-27T08:30:00Z","provisional":false,"opinion":null}"#;
+        let Some(Happened::Raised { entered_at, .. }) = Happened::read("raised", old) else {
+            panic!("an old event cannot be read")
+        };
+        assert_eq!(entered_at, None);
     }
 }

@@ -4,28 +4,40 @@
 //! effects (what is pending for the same people becomes one notice, so that an opening brings one
 //! digest and a burst one message), `send` attempts each notice by its way. Whom a notice reaches is
 //! decided when it is sent (RD1.2): who is on duty now, else the lead on duty of the week, else the
-//! office; never nobody. A way that is down holds up no other.
+//! office; never nobody, and nobody twice. Every way of every office has a lane of its own: one that
+//! is down or hangs holds up no other.
+//!
+//! Out of hours emergencies alone are told (RD3.2), whatever was planned when: the calendar is asked
+//! when it is time, so that a closure, a worker that was down and a way that failed at 16:25 disturb
+//! nobody at night.
 
+mod audience;
 mod words;
 
 use crate::{
     clock::Clock,
-    domain::{id::OfficeId, id::StaffId, role::Role},
+    domain::id::OfficeId,
     lifecycle::Wake,
     offices::{Office, Offices},
     store::{
         self, StoreError,
-        notice::{Attempt, Effect, Ended, NewNotice},
-        office::{Contact, Duty},
+        notice::{Attempt, Ended, NewNotice, Room, Told},
     },
     telemetry,
 };
 use chrono::{DateTime, TimeDelta, Utc};
-use futures::StreamExt;
-use intake_contract::{Notice, Notifier, Recipient, SendError};
+use intake_contract::{Notice, Notifier, Recipient, SendError, Sent};
 use rand::RngExt;
-use sqlx::{Connection, PgConnection, PgPool};
-use std::{collections::BTreeMap, collections::HashMap, sync::Arc, time::Duration};
+use sqlx::{Connection, PgPool};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+    time::Duration,
+};
+use tokio::{
+    task::{self, JoinSet},
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 
 /// How the relay works; see `relay` in config/default.toml.
@@ -39,7 +51,7 @@ pub struct Settings {
     pub first_retry: Duration,
     /// The longest wait between attempts.
     pub longest_retry: Duration,
-    /// Attempts under way at a time, over all ways.
+    /// Attempts under way at a time, of each way of each office.
     pub parallel: usize,
     /// Where the desk is, for links; empty for none.
     pub desk_url: String,
@@ -63,7 +75,6 @@ const EFFECTS_AT_A_TIME: i64 = 2000;
 /// What is told at an opening gathers so long: what came in overnight and what is to be followed up
 /// are one digest.
 pub const GATHER_S: i64 = 5;
-const NOTICES_AT_A_TIME: i64 = 100;
 
 /// The relay of one replica.
 pub struct Relay {
@@ -108,68 +119,157 @@ impl Relay {
         self.wake.wake();
     }
 
-    /// Plans and sends until `shutdown`.
+    /// Plans and sends until `shutdown`; what is under way then is ended.
     pub async fn run(self: Arc<Self>, shutdown: CancellationToken) {
+        const SWEEP_EVERY: Duration = Duration::from_secs(60);
+        let mut under_way = UnderWay::default();
+        let mut swept: Option<Instant> = None;
         while !shutdown.is_cancelled() {
-            if let Err(error) = self.step().await {
-                tracing::warn!(error = %telemetry::causes(&error), "notices could not be sent; trying again");
+            // Each failure is logged where it happens; nothing is lost but time.
+            let _ = self.plan_all().await;
+            if swept.is_none_or(|at| at.elapsed() > SWEEP_EVERY) {
+                let done = self.give_up_without_way().await;
+                done.unwrap_or_else(|error| cannot_send(&error));
+                swept = Some(Instant::now());
             }
-            self.wake.wait(self.settings.look_every, &shutdown).await;
+            let look_again = Instant::now() + self.settings.look_every;
+            let mut lanes = self.lanes();
+            loop {
+                let started = self.start(&lanes, &mut under_way).await;
+                started.map(drop).unwrap_or_else(|error| cannot_send(&error));
+                let left = look_again.saturating_duration_since(Instant::now());
+                tokio::select! {
+                    // The room that they leave is taken at once by what waits for the same ways.
+                    Some(ended) = under_way.ended() => lanes = ended,
+                    () = self.wake.wait(left, &shutdown) => break,
+                }
+            }
             self.urgent.wait(MOMENT, &shutdown).await;
         }
+        while under_way.ended().await.is_some() {}
     }
 
-    /// One look: plans what is due, sends what is due. Returns how many notices were attempted.
+    /// One look: plans what is due, sends what is due, until all of it has ended. Returns how many
+    /// notices were attempted.
     ///
     /// # Errors
-    /// [`StoreError`].
-    pub async fn step(&self) -> Result<usize, StoreError> {
-        let now = self.clock.now();
-        for office in self.offices.all().values() {
-            store::within(CALL_WITHIN, self.plan(office, now)).await?;
-        }
+    /// [`StoreError`]; what did not fail is done.
+    pub async fn step(self: &Arc<Self>) -> Result<usize, StoreError> {
+        let mut failed = self.plan_all().await.err();
+        failed = self.give_up_without_way().await.err().or(failed);
+        let mut under_way = UnderWay::default();
+        let mut lanes = self.lanes();
         let mut attempted = 0;
         loop {
-            let lease_until = now + TimeDelta::from_std(ATTEMPT_WITHIN * 3).unwrap_or_default();
-            let taken = store::within(CALL_WITHIN, async {
-                let mut db = self.pool.acquire().await?;
-                store::notice::take(&mut db, now, lease_until, NOTICES_AT_A_TIME).await
-            })
-            .await?;
-            if taken.is_empty() {
-                return Ok(attempted);
+            match self.start(&lanes, &mut under_way).await {
+                Ok(started) => attempted += started,
+                Err(error) => failed = Some(error),
             }
-            attempted += taken.len();
-            // Each attempt for itself: one that hangs holds its place, not the others'.
-            futures::stream::iter(taken)
-                .for_each_concurrent(self.settings.parallel, |attempt| self.attempt(attempt))
-                .await;
+            match under_way.ended().await {
+                Some(ended) => lanes = ended,
+                None => break,
+            }
         }
+        failed.map_or(Ok(attempted), Err)
+    }
+
+    /// Makes notices of what is due in every office; one that fails stops no other.
+    async fn plan_all(&self) -> Result<(), StoreError> {
+        let mut failed = None;
+        for office in self.offices.all().values() {
+            let now = self.clock.now();
+            if let Err(error) = store::within(CALL_WITHIN, self.plan(office, now)).await {
+                tracing::warn!(
+                    office.id = office.id.0,
+                    error = %telemetry::causes(&error),
+                    "what is to be told in an office could not be planned; trying again"
+                );
+                failed = Some(error);
+            }
+        }
+        failed.map_or(Ok(()), Err)
+    }
+
+    /// Begins attempts by these ways, as many as there is room for in each.
+    async fn start(
+        self: &Arc<Self>,
+        lanes: &BTreeSet<Lane>,
+        under_way: &mut UnderWay,
+    ) -> Result<usize, StoreError> {
+        let now = self.clock.now();
+        let rooms: Vec<Room> = lanes
+            .iter()
+            .filter_map(|lane| {
+                let office = self.offices.get(lane.office)?;
+                let free = self.settings.parallel.saturating_sub(under_way.of(lane));
+                (free > 0).then(|| Room {
+                    office: lane.office,
+                    target: lane.target.clone(),
+                    free: i64::try_from(free).unwrap_or(i64::MAX),
+                    told: told_at(&office, now),
+                })
+            })
+            .collect();
+        if rooms.is_empty() {
+            return Ok(0);
+        }
+        let lease_until = now + TimeDelta::from_std(ATTEMPT_WITHIN * 3).unwrap_or_default();
+        let taken = store::within(CALL_WITHIN, async {
+            let mut db = self.pool.acquire().await?;
+            store::notice::take(&mut db, now, lease_until, &rooms).await
+        })
+        .await?;
+        let count = taken.len();
+        for attempt in taken {
+            let lane = Lane { office: attempt.office, target: attempt.target.clone() };
+            let relay = Arc::clone(self);
+            under_way.begin(lane, async move { relay.attempt(attempt).await });
+        }
+        Ok(count)
+    }
+
+    async fn give_up_without_way(&self) -> Result<(), StoreError> {
+        let ways: Vec<(OfficeId, String)> =
+            self.lanes().into_iter().map(|lane| (lane.office, lane.target)).collect();
+        let given_up = store::within(CALL_WITHIN, async {
+            let mut db = self.pool.acquire().await?;
+            store::notice::give_up_without_way(&mut db, self.clock.now(), &ways).await
+        })
+        .await?;
+        if given_up > 0 {
+            tracing::error!(
+                notices = given_up,
+                "notices are dead: their way is not configured any more"
+            );
+        }
+        Ok(())
     }
 
     /// Makes notices of an office's effects whose time has come.
     async fn plan(&self, office: &Office, now: DateTime<Utc>) -> Result<(), StoreError> {
+        let told = told_at(office, now);
         loop {
             let mut db = self.pool.acquire().await?;
             let mut transaction = db.begin().await?;
-            let effects =
-                store::notice::take_effects(&mut transaction, office.id, now, EFFECTS_AT_A_TIME)
-                    .await?;
-            if effects.is_empty() {
-                return Ok(());
+            if told == Told::Emergencies {
+                let opens = office.calendar.next_open(now).value;
+                let until = opens + TimeDelta::seconds(GATHER_S);
+                store::notice::put_off(&mut transaction, office.id, now, until).await?;
             }
-            let mut groups: BTreeMap<(bool, Audience), Vec<&Effect>> = BTreeMap::new();
-            for effect in &effects {
-                for audience in audiences(effect) {
-                    groups.entry((!effect.urgent, audience)).or_default().push(effect);
-                }
-            }
-            for ((_, audience), effects) in groups {
+            let effects = store::notice::take_effects(
+                &mut transaction,
+                office.id,
+                now,
+                told,
+                EFFECTS_AT_A_TIME,
+            )
+            .await?;
+            for (audience, effects) in audience::group(office, &effects) {
                 let said = words::compose(office, &effects, now);
                 for target in self.ways(office.id) {
                     let notice = NewNotice {
                         target,
-                        audience: &audience.stored(),
+                        audience: &audience,
                         title: &said.title,
                         lines: &said.lines,
                         ticket: said.ticket,
@@ -179,13 +279,23 @@ impl Relay {
                     store::notice::add(&mut transaction, office.id, &notice).await?;
                 }
             }
-            let ids: Vec<i64> = effects.iter().map(|effect| effect.id).collect();
-            store::notice::effects_done(&mut transaction, office.id, &ids).await?;
+            if !effects.is_empty() {
+                let ids: Vec<i64> = effects.iter().map(|effect| effect.id).collect();
+                store::notice::effects_done(&mut transaction, office.id, &ids).await?;
+            }
             transaction.commit().await?;
             if (effects.len() as i64) < EFFECTS_AT_A_TIME {
                 return Ok(());
             }
         }
+    }
+
+    fn lanes(&self) -> BTreeSet<Lane> {
+        let offices = self.offices.all();
+        let lanes = offices.keys().flat_map(|office| {
+            self.ways(*office).map(|target| Lane { office: *office, target: target.to_owned() })
+        });
+        lanes.collect()
     }
 
     fn ways(&self, office: OfficeId) -> impl Iterator<Item = &str> {
@@ -204,14 +314,14 @@ impl Relay {
             }
         };
         let result = match &ended {
-            End::Sent => "sent",
+            End::Sent(_) => "sent",
             End::Retry(..) => "retry",
             End::Dead(_) => "dead",
         };
         metrics::counter!(telemetry::NOTICES, "target" => attempt.target.clone(), "result" => result)
             .increment(1);
         let ended = match &ended {
-            End::Sent => Ended::Sent,
+            End::Sent(missed) => Ended::Sent(missed.as_deref()),
             End::Retry(at, reason) => Ended::Retry(*at, reason),
             End::Dead(reason) => {
                 tracing::error!(
@@ -237,15 +347,19 @@ impl Relay {
         attempt: &Attempt,
         now: DateTime<Utc>,
     ) -> Result<(Vec<String>, End), StoreError> {
-        let audience = Audience::read(&attempt.audience);
         let recipients = store::within(CALL_WITHIN, async {
             let mut db = self.pool.acquire().await?;
-            resolve(&mut db, attempt.office, &audience, now).await
+            audience::resolve(&mut db, attempt.office, &attempt.audience, now).await
         })
         .await?;
-        let names = recipients.iter().map(|contact| contact.name.clone()).collect();
+        let mut names: Vec<String> =
+            recipients.iter().map(|contact| contact.name.clone()).collect();
+        if recipients.is_empty() {
+            let why = "all of them are told the same and more by another notice";
+            return Ok((names, End::Sent(Some(why.to_owned()))));
+        }
         if attempt.target == DESK {
-            return Ok((names, End::Sent));
+            return Ok((names, End::Sent(None)));
         }
         let way = self
             .targets
@@ -255,7 +369,7 @@ impl Relay {
             return Ok((names, End::Dead("no such way is configured any more".to_owned())));
         };
         let notice = Notice {
-            idempotency_key: format!("intake-{}-{}", attempt.office, attempt.id),
+            idempotency_key: format!("intake-{}", attempt.delivery),
             title: attempt.title.clone(),
             lines: attempt.lines.clone(),
             link: self.link(attempt),
@@ -266,7 +380,12 @@ impl Relay {
             urgent: attempt.urgent,
         };
         let ended = match tokio::time::timeout(ATTEMPT_WITHIN, notifier.send(&notice, now)).await {
-            Ok(Ok(_)) => End::Sent,
+            Ok(Ok(Sent { missed, .. })) => {
+                names.retain(|name| !missed.contains(name));
+                let missed =
+                    (!missed.is_empty()).then(|| format!("not told: {}", missed.join(", ")));
+                End::Sent(missed)
+            }
             Ok(Err(SendError::Permanent { reason })) => End::Dead(reason),
             Ok(Err(SendError::Retry { reason, after })) => self.later(attempt, now, reason, after),
             Err(_) => self.later(attempt, now, "no answer in time".to_owned(), None),
@@ -304,106 +423,73 @@ impl Relay {
         #[expect(clippy::disallowed_methods, reason = "jitter; nothing depends on its value")]
         let jitter = wait.mul_f64(rand::rng().random_range(0.0..0.25));
         let wait = (wait + jitter).max(after.unwrap_or_default());
-        End::Retry(now + TimeDelta::from_std(wait).unwrap_or(TimeDelta::hours(1)), reason)
+        let at = now + TimeDelta::from_std(wait).unwrap_or(TimeDelta::hours(1));
+        End::Retry(self.in_hours(attempt, at), reason)
+    }
+
+    /// The moment itself for an emergency (RD3.2) and while the office is open, else when it opens.
+    fn in_hours(&self, attempt: &Attempt, at: DateTime<Utc>) -> DateTime<Utc> {
+        match self.offices.get(attempt.office) {
+            Some(office) if !attempt.urgent => office.calendar.next_open(at).value,
+            _ => at,
+        }
+    }
+}
+
+fn told_at(office: &Office, now: DateTime<Utc>) -> Told {
+    if office.calendar.is_open(now) { Told::Everything } else { Told::Emergencies }
+}
+
+fn cannot_send(error: &StoreError) {
+    tracing::warn!(error = %telemetry::causes(error), "notices could not be sent; trying again");
+}
+
+/// One way of one office.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Lane {
+    office: OfficeId,
+    target: String,
+}
+
+/// Attempts under way, by lane. Tasks of their own: they go on while the database is asked for more.
+#[derive(Default)]
+struct UnderWay {
+    attempts: JoinSet<()>,
+    of: HashMap<task::Id, Lane>,
+}
+
+impl UnderWay {
+    fn of(&self, lane: &Lane) -> usize {
+        self.of.values().filter(|other| *other == lane).count()
+    }
+
+    fn begin(&mut self, lane: Lane, attempt: impl Future<Output = ()> + Send + 'static) {
+        let task = self.attempts.spawn(attempt);
+        self.of.insert(task.id(), lane);
+    }
+
+    /// Waits for the next attempts to end; returns their lanes, `None` when none is under way.
+    async fn ended(&mut self) -> Option<BTreeSet<Lane>> {
+        let mut lanes = BTreeSet::new();
+        let mut ended = Some(self.attempts.join_next_with_id().await?);
+        while let Some(one) = ended {
+            // One that panicked has let go of its lane as well; its lease ends by itself.
+            let task = match one {
+                Ok((task, ())) => task,
+                Err(error) => {
+                    tracing::error!(error = %error, "an attempt broke off; it will be made again");
+                    error.id()
+                }
+            };
+            lanes.extend(self.of.remove(&task));
+            ended = self.attempts.try_join_next_with_id();
+        }
+        Some(lanes)
     }
 }
 
 enum End {
-    Sent,
+    Sent(Option<String>),
     Retry(DateTime<Utc>, String),
     Dead(String),
-}
-
-/// Whom an effect concerns.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-enum Audience {
-    /// Whoever is on duty when it is sent.
-    Duty,
-    /// The accountable person (R7.e).
-    Person(i32),
-    /// 带班领导: told of every rise.
-    Lead,
-    /// 中心班子: level 3.
-    Leadership,
-    /// 局党组: level 5.
-    PartyGroup,
-}
-
-impl Audience {
-    fn stored(&self) -> String {
-        match self {
-            Self::Duty => "duty".to_owned(),
-            Self::Person(id) => format!("staff:{id}"),
-            Self::Lead => "lead".to_owned(),
-            Self::Leadership => "leadership".to_owned(),
-            Self::PartyGroup => "party_group".to_owned(),
-        }
-    }
-
-    fn read(text: &str) -> Self {
-        match text {
-            "lead" => Self::Lead,
-            "leadership" => Self::Leadership,
-            "party_group" => Self::PartyGroup,
-            other => other
-                .strip_prefix("staff:")
-                .and_then(|id| id.parse().ok())
-                .map_or(Self::Duty, Self::Person),
-        }
-    }
-}
-
-fn audiences(effect: &Effect) -> Vec<Audience> {
-    let accountable = effect.data.get("accountable").and_then(serde_json::Value::as_i64);
-    let handler =
-        accountable.and_then(|id| i32::try_from(id).ok()).map_or(Audience::Duty, Audience::Person);
-    let of_level = match effect.level {
-        5 => Audience::PartyGroup,
-        3 => Audience::Leadership,
-        _ => handler.clone(),
-    };
-    match effect.kind.as_str() {
-        // RD3.2: an emergency alerts the lead on duty at any hour.
-        "registered" | "grew" if effect.urgent => vec![Audience::Duty, Audience::Lead],
-        "raised" | "overdue" => vec![of_level, Audience::Lead],
-        "limit_near" if effect.level == 1 => vec![handler],
-        "limit_near" => vec![of_level, handler],
-        "grew" => vec![handler],
-        _ => vec![Audience::Duty],
-    }
-}
-
-/// The people behind an audience, now. Falls back until there is somebody: on duty now, the lead
-/// on duty of the week, the office, anybody who receives citizens.
-async fn resolve(
-    db: &mut PgConnection,
-    office: OfficeId,
-    audience: &Audience,
-    now: DateTime<Utc>,
-) -> Result<Vec<Contact>, StoreError> {
-    use store::office::{contact, on_duty, with_role};
-    let first = match audience {
-        Audience::Duty => Vec::new(),
-        Audience::Person(id) => contact(db, office, StaffId(*id)).await?.into_iter().collect(),
-        Audience::Lead => on_duty(db, office, Duty::Lead, now).await?,
-        Audience::Leadership => with_role(db, office, Role::Leadership).await?,
-        Audience::PartyGroup => with_role(db, office, Role::PartyGroup).await?,
-    };
-    if !first.is_empty() {
-        return Ok(first);
-    }
-    for duty in [Duty::Officer, Duty::Lead] {
-        let on_duty = on_duty(db, office, duty, now).await?;
-        if !on_duty.is_empty() {
-            return Ok(on_duty);
-        }
-    }
-    for role in [Role::Office, Role::LeadOnDuty, Role::DutyOfficer, Role::Administrator] {
-        let people = with_role(db, office, role).await?;
-        if !people.is_empty() {
-            return Ok(people);
-        }
-    }
-    // An office without staff: the way itself (a group, a mailbox) is all there is.
-    Ok(vec![Contact { name: "办公室".to_owned(), email: None, mobile: None }])
 }

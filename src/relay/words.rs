@@ -29,15 +29,15 @@ pub(super) fn compose(office: &Office, effects: &[&Effect], now: DateTime<Utc>) 
             return Said { title: String::new(), lines: Vec::new(), ticket: None, urgent };
         };
         return Said {
-            title: format!("{mark}{}：{}", headline(about), ticket.display(&office.prefix)),
-            lines: vec![facts(effect, now)],
+            title: format!("{mark}{}：{}", headline(about, now), ticket.display(&office.prefix)),
+            lines: vec![facts(office, effect, now)],
             ticket: Some(**ticket),
             urgent,
         };
     }
-    let mut by_kind: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut by_kind: BTreeMap<String, usize> = BTreeMap::new();
     for about in tickets.values() {
-        *by_kind.entry(headline(about)).or_default() += 1;
+        *by_kind.entry(headline(about, now)).or_default() += 1;
     }
     let summary: Vec<String> =
         by_kind.iter().map(|(kind, count)| format!("{kind} {count} 件")).collect();
@@ -45,8 +45,8 @@ pub(super) fn compose(office: &Office, effects: &[&Effect], now: DateTime<Utc>) 
         .iter()
         .take(NAMED)
         .map(|(ticket, about)| {
-            let facts = about.last().map(|effect| facts(effect, now)).unwrap_or_default();
-            format!("{}（{}）{facts}", ticket.display(&office.prefix), headline(about))
+            let facts = about.last().map(|effect| facts(office, effect, now)).unwrap_or_default();
+            format!("{}（{}）{facts}", ticket.display(&office.prefix), headline(about, now))
         })
         .collect();
     if tickets.len() > NAMED {
@@ -55,25 +55,58 @@ pub(super) fn compose(office: &Office, effects: &[&Effect], now: DateTime<Utc>) 
     Said { title: format!("{mark}{}", summary.join(",")), lines, ticket: None, urgent }
 }
 
-fn headline(about: &[&Effect]) -> &'static str {
+fn headline(about: &[&Effect], now: DateTime<Utc>) -> String {
     // The gravest of what happened to a ticket names it.
-    const BY_GRAVITY: [(&str, &str); 6] = [
+    const BY_GRAVITY: [(&str, &str); 8] = [
         ("overdue", "已逾期"),
         ("raised", "已升级"),
-        ("limit_near", "今天到期"),
+        ("date_kept", "期限待带班领导定"),
+        ("half_closure", "期限当天半天停办"),
+        ("limit_near", "到期"),
         ("registered", "新反映"),
         ("follow_up", "待跟进"),
         ("grew", "群众补充"),
     ];
-    BY_GRAVITY
-        .iter()
-        .find(|(kind, _)| about.iter().any(|effect| effect.kind == *kind))
-        .map_or("有变化", |(_, words)| words)
+    for (kind, words) in BY_GRAVITY {
+        // The latest of its kind: that is the date in force.
+        let Some(effect) = about.iter().rfind(|effect| effect.kind == kind) else { continue };
+        if kind != "limit_near" {
+            return words.to_owned();
+        }
+        // What is stored is read later: the date stands beside the word.
+        let (due, today) = (wording::day_of(effect.due_at), wording::day_of(now));
+        let day = wording::day(due, now);
+        return if due == today {
+            format!("今天（{day}）{words}")
+        } else {
+            format!("{day} {words}")
+        };
+    }
+    "有变化".to_owned()
 }
 
-fn facts(effect: &Effect, now: DateTime<Utc>) -> String {
+/// A7.7: a new limit on a day of which the office closed a half, for the lead on duty to decide.
+pub(super) fn lands_in_half_closure(office: &Office, effect: &Effect) -> bool {
+    matches!(effect.kind.as_str(), "registered" | "raised" | "half_closure")
+        && office.calendar.in_half_closure(effect.due_at)
+}
+
+/// No 今天, no 明天: notices are kept, tried again, read the next morning.
+fn facts(office: &Office, effect: &Effect, now: DateTime<Utc>) -> String {
+    let said = |at: DateTime<Utc>| {
+        format!("{} {}", wording::day(wording::day_of(at), now), wording::clock(at))
+    };
     let channel = ChannelKind::parse(&effect.channel).map_or("", ChannelKind::label);
-    let due = wording::moment(effect.due_at, now);
+    let due = said(effect.due_at);
     let provisional = if effect.provisional { "（暂定）" } else { "" };
-    format!("{channel}，{} 级，{due}前办结{provisional}", effect.level)
+    let mut facts = format!("{channel}，{} 级，{due}前办结{provisional}", effect.level.number());
+    let computed =
+        effect.data.get("computed").and_then(|at| serde_json::from_value(at.clone()).ok());
+    if let (true, Some(computed)) = (effect.kind == "date_kept", computed) {
+        facts.push_str(&format!("；按变动后的工作日历应为{}前，请决定是否提前", said(computed)));
+    }
+    if lands_in_half_closure(office, effect) {
+        facts.push_str("；当天半天停办，请带班领导决定");
+    }
+    facts
 }

@@ -6,12 +6,12 @@ use crate::{
         chain::Entry,
         event::{Actor, Happened},
         id::OfficeId,
-        ladder::{Terms, fall_due},
-        timer::TimerKind,
+        ladder::{Fell, Terms, fall_due},
+        ticket::Ticket,
     },
     offices::Offices,
     store::{
-        StoreError,
+        StoreError, ticket as tickets,
         timer::{self as store, Effects, Fired},
     },
 };
@@ -42,6 +42,7 @@ pub async fn fire(
     let (now, fired) = store::fire(&mut transaction, keys).await?;
     let mut done = Done::default();
     let mut effects = Effects::default();
+    let emergencies = tickets::emergencies(&mut transaction, keys).await?;
     // One ticket's timers may fall due together; they act on it one after the other.
     let mut by_ticket: BTreeMap<_, Vec<Fired>> = BTreeMap::new();
     for one in fired {
@@ -58,9 +59,8 @@ pub async fn fire(
         let before = events;
         let terms = Terms { calendar: &office.calendar, policy: &office.policy, accepted_at };
         for key in std::iter::once(first.key).chain(fired.map(|one| one.key)) {
-            let Some(effect) = fall_due(key.kind, key.generation, &mut ticket, terms, now) else {
-                continue;
-            };
+            let fell = Fell { kind: key.kind, generation: key.generation, due_at: key.due_at };
+            let Some(effect) = fall_due(fell, &mut ticket, terms, now) else { continue };
             let (kind, data) = effect.happened.stored();
             let actor = Actor::Gateway.stored();
             events += 1;
@@ -83,13 +83,15 @@ pub async fn fire(
             effects.data.push(data);
             effects.hash.push(chain.0.to_vec());
             effects.tell.push(effect.tell.to_owned());
-            effects.tell_data.push(told(&effect.happened, ticket.accountable.map(|id| id.0)));
-            effects.urgent.push(false);
-            let gathers = match key.kind {
-                TimerKind::FollowUp => TimeDelta::seconds(crate::relay::GATHER_S),
-                _ => TimeDelta::zero(),
-            };
-            effects.not_before.push(office.calendar.next_open(now).value + gathers);
+            effects.tell_data.push(told(&effect.happened, &ticket));
+            // RD3.2: an emergency that rises or waits is told at any hour.
+            let urgent = effect.tell != "limit_near" && emergencies.contains(&(office_id, number));
+            effects.urgent.push(urgent);
+            // By the timer's own time, not by when it fired: what belongs to one opening is one
+            // digest, with what came in overnight.
+            let opens = office.calendar.next_open(key.due_at).value;
+            let gathered = opens + TimeDelta::seconds(crate::relay::GATHER_S);
+            effects.not_before.push(if urgent { now } else { gathered });
             for (kind, due_at) in effect.arm {
                 effects.arm.office.push(office_id.0);
                 effects.arm.ticket.push(number.as_i64());
@@ -117,15 +119,16 @@ pub async fn fire(
 }
 
 /// What the relay needs to know to tell the right people.
-fn told(happened: &Happened, accountable: Option<i32>) -> serde_json::Value {
+fn told(happened: &Happened, ticket: &Ticket) -> serde_json::Value {
+    let (level, accountable) = (ticket.level, ticket.accountable.map(|id| id.0));
     match happened {
         Happened::Raised { to, due_at, provisional, .. } => serde_json::json!({
             "level": to, "due_at": due_at, "provisional": provisional, "accountable": accountable,
         }),
         Happened::LimitNear { due_at, .. } => {
-            serde_json::json!({ "due_at": due_at, "accountable": accountable })
+            serde_json::json!({ "level": level, "due_at": due_at, "accountable": accountable })
         }
-        _ => serde_json::json!({ "accountable": accountable }),
+        _ => serde_json::json!({ "level": level, "accountable": accountable }),
     }
 }
 

@@ -66,7 +66,8 @@ pub async fn build(
     Ok(builder.build())
 }
 
-/// Enters a year's notice as a new version, and gives every office a new calendar.
+/// Enters a year's notice as a new version, and gives every office a new calendar in the same
+/// statement.
 ///
 /// # Errors
 /// [`StoreError`].
@@ -77,8 +78,11 @@ pub async fn add_notice(
     by: &str,
     at: DateTime<Utc>,
 ) -> Result<i32, StoreError> {
-    let version = sqlx::query_scalar!(
-        r#"INSERT INTO calendar_notice (year, version, document, loaded_by, loaded_at)
+    Ok(sqlx::query_scalar!(
+        r#"WITH offices AS (
+               UPDATE office SET calendar_version = calendar_version + 1
+           )
+           INSERT INTO calendar_notice (year, version, document, loaded_by, loaded_at)
            SELECT $1, coalesce(max(version), 0) + 1, $2, $3, $4
            FROM calendar_notice WHERE year = $1
            RETURNING version"#,
@@ -87,10 +91,8 @@ pub async fn add_notice(
         by,
         at
     )
-    .fetch_one(&mut *db)
-    .await?;
-    sqlx::query!("UPDATE office SET calendar_version = calendar_version + 1").execute(db).await?;
-    Ok(version)
+    .fetch_one(db)
+    .await?)
 }
 
 /// What an office decides about a day.
@@ -105,7 +107,8 @@ pub struct NewDecision<'a> {
     pub by: &'a str,
 }
 
-/// Enters an office's decision about a day as a new version.
+/// Enters an office's decision about a day as a new version, and gives the office a new calendar in
+/// the same statement: a decision that no gateway is told of would never take effect.
 ///
 /// # Errors
 /// [`StoreError`].
@@ -115,10 +118,13 @@ pub async fn decide(
     decision: &NewDecision<'_>,
     at: DateTime<Utc>,
 ) -> Result<(), StoreError> {
-    sqlx::query!(
-        "INSERT INTO calendar_override (office_id, day, version, kind, reason, authority, entered_by, entered_at)
-         SELECT $1, $2, coalesce(max(version), 0) + 1, $3, $4, $5, $6, $7
-         FROM calendar_override WHERE office_id = $1 AND day = $2",
+    let done = sqlx::query!(
+        "WITH decided AS (
+             INSERT INTO calendar_override (office_id, day, version, kind, reason, authority, entered_by, entered_at)
+             SELECT $1, $2, coalesce(max(version), 0) + 1, $3, $4, $5, $6, $7
+             FROM calendar_override WHERE office_id = $1 AND day = $2
+         )
+         UPDATE office SET calendar_version = calendar_version + 1 WHERE office_id = $1",
         office.0,
         decision.day,
         decision.kind,
@@ -127,13 +133,13 @@ pub async fn decide(
         decision.by,
         at
     )
-    .execute(&mut *db)
+    .execute(db)
     .await?;
-    new_version(db, office).await
+    super::changed("office", &done, 1)
 }
 
 /// Changes an office's sessions from a day on; `week` as [`crate::domain::calendar::Week`] is
-/// written.
+/// written, and gives it a new calendar in the same statement.
 ///
 /// # Errors
 /// [`StoreError`].
@@ -145,26 +151,19 @@ pub async fn sessions_from(
     by: &str,
     at: DateTime<Utc>,
 ) -> Result<(), StoreError> {
-    sqlx::query!(
-        "INSERT INTO calendar_sessions (office_id, from_day, week, entered_by, entered_at)
-         VALUES ($1, $2, $3, $4, $5)
-         ON CONFLICT (office_id, from_day) DO UPDATE
-             SET week = excluded.week, entered_by = excluded.entered_by, entered_at = excluded.entered_at",
+    let done = sqlx::query!(
+        "WITH decided AS (
+             INSERT INTO calendar_sessions (office_id, from_day, week, entered_by, entered_at)
+             VALUES ($1, $2, $3, $4, $5)
+             ON CONFLICT (office_id, from_day) DO UPDATE
+                 SET week = excluded.week, entered_by = excluded.entered_by, entered_at = excluded.entered_at
+         )
+         UPDATE office SET calendar_version = calendar_version + 1 WHERE office_id = $1",
         office.0,
         day,
         week,
         by,
         at
-    )
-    .execute(&mut *db)
-    .await?;
-    new_version(db, office).await
-}
-
-async fn new_version(db: &mut PgConnection, office: OfficeId) -> Result<(), StoreError> {
-    let done = sqlx::query!(
-        "UPDATE office SET calendar_version = calendar_version + 1 WHERE office_id = $1",
-        office.0
     )
     .execute(db)
     .await?;

@@ -1,14 +1,15 @@
 //! The outbox and the notices that are made of it.
 
-use super::{StoreError, number};
+use super::{StoreError, bad, number};
 use crate::domain::{
-    id::{NoticeId, OfficeId},
+    id::{NoticeId, OfficeId, StaffId},
+    level::Level,
     register::RegisterNumber,
 };
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 
-/// An effect that a transaction decided.
+/// An effect that a transaction decided: of the ticket as it was then, where the effect says so.
 #[derive(Debug, Clone)]
 #[expect(missing_docs, reason = "the columns of outbox and ticket")]
 pub struct Effect {
@@ -19,8 +20,72 @@ pub struct Effect {
     pub data: serde_json::Value,
     pub due_at: DateTime<Utc>,
     pub provisional: bool,
-    pub level: i16,
+    pub level: Level,
     pub channel: String,
+    /// R7.e: fixed once, so the ticket's is the effect's.
+    pub accountable: Option<StaffId>,
+}
+
+/// What of an office may be told now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Told {
+    /// Everything: the office is open.
+    Everything,
+    /// Emergencies only (RD3.2).
+    Emergencies,
+}
+
+impl Told {
+    fn everything(self) -> bool {
+        self == Self::Everything
+    }
+}
+
+/// Puts off until then what is due and no emergency: effects, and notices of them that wait to be
+/// sent. The office has closed, or a closure was entered.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn put_off(
+    db: &mut PgConnection,
+    office: OfficeId,
+    now: DateTime<Utc>,
+    until: DateTime<Utc>,
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        "WITH effects AS (
+             UPDATE outbox SET not_before = $3
+             WHERE office_id = $1 AND state = 0 AND NOT urgent AND not_before <= $2
+         )
+         UPDATE notice SET next_try_at = $3
+         WHERE office_id = $1 AND state = 'pending' AND NOT urgent AND next_try_at <= $2",
+        office.0,
+        now,
+        until
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Brings forward what waits to be told later than then: the office opens earlier than was thought.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn bring_forward(
+    db: &mut PgConnection,
+    office: OfficeId,
+    to: DateTime<Utc>,
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        "UPDATE outbox SET not_before = $2
+         WHERE office_id = $1 AND state = 0 AND NOT urgent AND not_before > $2",
+        office.0,
+        to
+    )
+    .execute(db)
+    .await?;
+    Ok(())
 }
 
 /// Locks an office's effects whose time has come; another replica's are left to it.
@@ -31,34 +96,44 @@ pub async fn take_effects(
     db: &mut PgConnection,
     office: OfficeId,
     now: DateTime<Utc>,
+    told: Told,
     limit: i64,
 ) -> Result<Vec<Effect>, StoreError> {
     let rows = sqlx::query!(
-        "SELECT outbox_id, kind, o.ticket, urgent, data, due_at, provisional, level, channel
+        "SELECT outbox_id, kind, o.ticket, urgent, data, due_at, provisional, level, channel, accountable
          FROM outbox o CROSS JOIN LATERAL (
-             SELECT due_at, provisional, level, channel FROM ticket t
+             SELECT due_at, provisional, level, channel, accountable FROM ticket t
              WHERE t.office_id = o.office_id AND t.ticket = o.ticket LIMIT 1) t
-         WHERE o.office_id = $1 AND o.state = 0 AND not_before <= $2
-         ORDER BY not_before LIMIT $3
+         WHERE o.office_id = $1 AND o.state = 0 AND not_before <= $2 AND (urgent OR $3)
+         ORDER BY not_before LIMIT $4
          FOR UPDATE OF o SKIP LOCKED",
         office.0,
         now,
+        told.everything(),
         limit
     )
     .fetch_all(db)
     .await?;
     rows.into_iter()
         .map(|row| {
+            let level = match row.data.get("level") {
+                Some(level) => serde_json::from_value(level.clone()).ok(),
+                None => Level::from_number(row.level),
+            };
+            let due_at =
+                row.data.get("due_at").and_then(|at| serde_json::from_value(at.clone()).ok());
+            let provisional = row.data.get("provisional").and_then(serde_json::Value::as_bool);
             Ok(Effect {
                 id: row.outbox_id,
                 kind: row.kind,
                 ticket: number(row.ticket)?,
                 urgent: row.urgent,
                 data: row.data,
-                due_at: row.due_at,
-                provisional: row.provisional,
-                level: row.level,
+                due_at: due_at.unwrap_or(row.due_at),
+                provisional: provisional.unwrap_or(row.provisional),
+                level: level.ok_or(bad("outbox", "data"))?,
                 channel: row.channel,
+                accountable: row.accountable.map(StaffId),
             })
         })
         .collect()
@@ -128,6 +203,8 @@ pub async fn add(
 pub struct Attempt {
     pub office: OfficeId,
     pub id: NoticeId,
+    /// What the other side knows it by, the same in every attempt and in no other notice.
+    pub delivery: String,
     pub target: String,
     pub audience: String,
     pub title: String,
@@ -137,8 +214,21 @@ pub struct Attempt {
     pub attempts: i32,
 }
 
-/// Takes notices to send: counts the attempt and holds each for `lease_s`, so that a replica that
-/// dies on the way loses nothing.
+/// A way of an office with room for attempts.
+#[derive(Debug, Clone)]
+pub struct Room {
+    /// Whose.
+    pub office: OfficeId,
+    /// The way's name.
+    pub target: String,
+    /// For how many.
+    pub free: i64,
+    /// Of what.
+    pub told: Told,
+}
+
+/// Takes notices to send by these ways: counts the attempt and holds each until `lease_until`, so
+/// that a replica that dies on the way loses nothing.
 ///
 /// # Errors
 /// [`StoreError`].
@@ -146,43 +236,87 @@ pub async fn take(
     db: &mut PgConnection,
     now: DateTime<Utc>,
     lease_until: DateTime<Utc>,
-    limit: i64,
+    rooms: &[Room],
 ) -> Result<Vec<Attempt>, StoreError> {
+    let offices: Vec<i32> = rooms.iter().map(|room| room.office.0).collect();
+    let targets: Vec<&str> = rooms.iter().map(|room| room.target.as_str()).collect();
+    let free: Vec<i64> = rooms.iter().map(|room| room.free).collect();
+    let everything: Vec<bool> = rooms.iter().map(|room| room.told.everything()).collect();
     let rows = sqlx::query!(
-        "UPDATE notice n SET attempts = attempts + 1, next_try_at = $2
-         FROM (SELECT office_id, notice_id FROM notice
-               WHERE state = 'pending' AND next_try_at <= $1
-               ORDER BY urgent DESC, next_try_at LIMIT $3 FOR UPDATE SKIP LOCKED) due
-         WHERE n.office_id = due.office_id AND n.notice_id = due.notice_id
-         RETURNING n.office_id, n.notice_id, target, audience, title, lines, ticket, urgent, attempts",
+        r#"WITH due AS MATERIALIZED (
+             SELECT d.office_id, d.notice_id
+             FROM unnest($3::int[], $4::text[], $5::bigint[], $6::boolean[])
+                AS lane(office_id, target, free, everything)
+             CROSS JOIN LATERAL (
+                 SELECT n.office_id, n.notice_id FROM notice n
+                 WHERE n.office_id = lane.office_id AND n.target = lane.target
+                   AND n.state = 'pending' AND n.next_try_at <= $1
+                   AND (n.urgent OR lane.everything)
+                 ORDER BY n.urgent DESC, n.next_try_at LIMIT lane.free
+                 FOR UPDATE SKIP LOCKED) d
+         )
+         UPDATE notice n SET attempts = attempts + 1, next_try_at = $2
+         FROM due WHERE n.office_id = due.office_id AND n.notice_id = due.notice_id
+         RETURNING n.office_id, n.notice_id, delivery, target, audience, title,
+                   lines, ticket, urgent, attempts"#,
         now,
         lease_until,
-        limit
+        &offices,
+        &targets as &[&str],
+        &free,
+        &everything
     )
     .fetch_all(db)
     .await?;
-    rows.into_iter()
-        .map(|row| {
-            Ok(Attempt {
-                office: OfficeId(row.office_id),
-                id: NoticeId(row.notice_id),
-                target: row.target,
-                audience: row.audience,
-                title: row.title,
-                lines: row.lines,
-                ticket: row.ticket.map(number).transpose()?,
-                urgent: row.urgent,
-                attempts: row.attempts,
-            })
+    let attempts = rows.into_iter().map(|row| {
+        Ok(Attempt {
+            office: OfficeId(row.office_id),
+            id: NoticeId(row.notice_id),
+            delivery: row.delivery,
+            target: row.target,
+            audience: row.audience,
+            title: row.title,
+            lines: row.lines,
+            ticket: row.ticket.map(number).transpose()?,
+            urgent: row.urgent,
+            attempts: row.attempts,
         })
-        .collect()
+    });
+    let mut attempts = attempts.collect::<Result<Vec<_>, StoreError>>()?;
+    attempts.sort_by_key(|attempt| (!attempt.urgent, attempt.id.0));
+    Ok(attempts)
+}
+
+/// Gives up due notices by ways that are not configured any more; returns how many.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn give_up_without_way(
+    db: &mut PgConnection,
+    now: DateTime<Utc>,
+    ways: &[(OfficeId, String)],
+) -> Result<u64, StoreError> {
+    let offices: Vec<i32> = ways.iter().map(|way| way.0.0).collect();
+    let targets: Vec<&str> = ways.iter().map(|way| way.1.as_str()).collect();
+    let done = sqlx::query!(
+        "UPDATE notice n SET state = 'dead', last_error = 'no such way is configured any more'
+         WHERE state = 'pending' AND next_try_at <= $1 AND office_id = ANY($2)
+           AND NOT EXISTS (SELECT FROM unnest($2::int[], $3::text[]) AS way(office_id, target)
+                           WHERE way.office_id = n.office_id AND way.target = n.target)",
+        now,
+        &offices,
+        &targets as &[&str]
+    )
+    .execute(db)
+    .await?;
+    Ok(done.rows_affected())
 }
 
 /// How an attempt ended.
 #[derive(Debug)]
 pub enum Ended<'a> {
-    /// It arrived.
-    Sent,
+    /// It arrived; whom it did not reach, where that is known.
+    Sent(Option<&'a str>),
     /// It is to be tried again at this time.
     Retry(DateTime<Utc>, &'a str),
     /// It will not arrive by itself; staff see it and can send it again.
@@ -201,7 +335,7 @@ pub async fn ended(
     now: DateTime<Utc>,
 ) -> Result<(), StoreError> {
     let (state, next, error, sent) = match ended {
-        Ended::Sent => ("sent", now, None, Some(now)),
+        Ended::Sent(missed) => ("sent", now, *missed, Some(now)),
         Ended::Retry(at, error) => ("pending", *at, Some(*error), None),
         Ended::Dead(error) => ("dead", now, Some(*error), None),
     };

@@ -1,17 +1,22 @@
 //! One ticket: reading it whole, and changing it under lock.
 
 use super::{StoreError, bad, number, queue, queue::QueueRow};
-use crate::domain::{
-    chain::{Entry, Link},
-    event::{Actor, Happened},
-    id::{OfficeId, StaffId},
-    level::Level,
-    register::RegisterNumber,
-    ticket::{State, Ticket},
+use crate::{
+    domain::{
+        chain::{Entry, Link},
+        event::{Actor, Happened},
+        id::{OfficeId, StaffId},
+        level::Level,
+        register::RegisterNumber,
+        ticket::{State, Ticket},
+        timer::TimerKind,
+    },
+    schedule::TimerKey,
 };
 use chrono::{DateTime, Utc};
 use intake_contract::Attachment;
 use sqlx::PgConnection;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A message as it is shown.
 #[derive(Debug, Clone)]
@@ -124,6 +129,8 @@ pub struct Locked {
     pub accepted_at: DateTime<Utc>,
     /// R5.2.
     pub follow_up_at: Option<DateTime<Utc>>,
+    /// Whose notice its dates still wait for.
+    pub needs_year: Option<i32>,
     /// With which calendar its dates were computed.
     pub calendar_version: i32,
     thread: Option<String>,
@@ -148,40 +155,75 @@ pub async fn lock(
     )
     .fetch_optional(&mut *db)
     .await?;
-    let row = sqlx::query!(
-        r#"SELECT state_data || jsonb_build_object('state', state) AS "state!", level, due_at,
-                  provisional, accountable, cause, overdue, registered_at, accepted_at,
-                  follow_up_at, calendar_version, thread, events, chain
+    let row = sqlx::query_as!(
+        LockedRow,
+        r#"SELECT ticket, state_data || jsonb_build_object('state', state) AS "state!", level,
+                  due_at, provisional, accountable, cause, overdue, registered_at, accepted_at,
+                  follow_up_at, needs_year, calendar_version, thread, events, chain
            FROM ticket WHERE office_id = $1 AND ticket = $2 FOR UPDATE"#,
         office.0,
         ticket.as_i64()
     )
     .fetch_optional(db)
     .await?;
-    let Some(row) = row else { return Ok(None) };
-    let state: State =
-        serde_json::from_value(row.state).map_err(|_| bad("ticket", "state_data"))?;
-    let cause = row.cause.map(|cause| serde_json::from_value(cause.into()));
-    Ok(Some(Locked {
-        office,
-        number: ticket,
-        ticket: Ticket {
-            state,
-            level: Level::from_number(row.level).ok_or(bad("ticket", "level"))?,
-            due_at: row.due_at,
-            provisional: row.provisional,
-            accountable: row.accountable.map(StaffId),
-            cause: cause.transpose().map_err(|_| bad("ticket", "cause"))?,
-            overdue: row.overdue,
-        },
-        registered_at: row.registered_at,
-        accepted_at: row.accepted_at,
-        follow_up_at: row.follow_up_at,
-        calendar_version: row.calendar_version,
-        thread: row.thread,
-        events: row.events,
-        chain: Link(row.chain.try_into().map_err(|_| bad("ticket", "chain"))?),
-    }))
+    row.map(|row| row.read(office)).transpose()
+}
+
+struct LockedRow {
+    ticket: i64,
+    state: serde_json::Value,
+    level: i16,
+    due_at: DateTime<Utc>,
+    provisional: bool,
+    accountable: Option<i32>,
+    cause: Option<String>,
+    overdue: bool,
+    registered_at: DateTime<Utc>,
+    accepted_at: DateTime<Utc>,
+    follow_up_at: Option<DateTime<Utc>>,
+    needs_year: Option<i32>,
+    calendar_version: i32,
+    thread: Option<String>,
+    events: i32,
+    chain: Vec<u8>,
+}
+
+impl LockedRow {
+    fn read(self, office: OfficeId) -> Result<Locked, StoreError> {
+        let state: State =
+            serde_json::from_value(self.state).map_err(|_| bad("ticket", "state_data"))?;
+        let cause = self.cause.map(|cause| serde_json::from_value(cause.into()));
+        Ok(Locked {
+            office,
+            number: number(self.ticket)?,
+            ticket: Ticket {
+                state,
+                level: Level::from_number(self.level).ok_or(bad("ticket", "level"))?,
+                due_at: self.due_at,
+                provisional: self.provisional,
+                accountable: self.accountable.map(StaffId),
+                cause: cause.transpose().map_err(|_| bad("ticket", "cause"))?,
+                overdue: self.overdue,
+            },
+            registered_at: self.registered_at,
+            accepted_at: self.accepted_at,
+            follow_up_at: self.follow_up_at,
+            needs_year: self.needs_year,
+            calendar_version: self.calendar_version,
+            thread: self.thread,
+            events: self.events,
+            chain: Link(self.chain.try_into().map_err(|_| bad("ticket", "chain"))?),
+        })
+    }
+}
+
+impl Locked {
+    /// Takes the next place in the trail for an event.
+    fn append(&mut self, actor: &str, kind: &str, data: &str, at: DateTime<Utc>) {
+        self.events += 1;
+        let (office, ticket, seq) = (self.office, self.number, self.events);
+        self.chain = Entry { office, ticket, seq, at, actor, kind, data }.link(self.chain);
+    }
 }
 
 /// Writes a changed ticket back with its event; lets go of the citizen's thread when it closed.
@@ -197,17 +239,8 @@ pub async fn write(
 ) -> Result<(), StoreError> {
     let (kind, data) = happened.stored();
     let actor = actor.stored();
-    let seq = locked.events + 1;
-    let entry = Entry {
-        office: locked.office,
-        ticket: locked.number,
-        seq,
-        at,
-        actor: &actor,
-        kind: &kind,
-        data: &data,
-    };
-    let link = entry.link(locked.chain);
+    locked.append(&actor, &kind, &data, at);
+    let (seq, link) = (locked.events, locked.chain);
     sqlx::query!(
         "INSERT INTO event (office_id, ticket, seq, at, actor, kind, data, hash)
          VALUES ($1, $2, $3, $4, $5, $6, $7::text::json, $8)",
@@ -261,8 +294,6 @@ pub async fn write(
     .execute(&mut *db)
     .await?;
     super::changed("ticket", &done, 1)?;
-    locked.events = seq;
-    locked.chain = link;
     if let (State::Closed { .. }, Some(thread)) = (state, &locked.thread) {
         sqlx::query!(
             "UPDATE thread SET open_ticket = NULL
@@ -277,100 +308,362 @@ pub async fn write(
     Ok(())
 }
 
-/// Open tickets after this one whose dates were computed with another calendar.
+/// Those of the timers' tickets that are emergencies (RD3.2): few, and an index has them.
 ///
 /// # Errors
 /// [`StoreError`].
-pub async fn open_with_older_calendar(
+pub async fn emergencies(
+    db: &mut PgConnection,
+    timers: &[TimerKey],
+) -> Result<BTreeSet<(OfficeId, RegisterNumber)>, StoreError> {
+    let offices: Vec<i32> = timers.iter().map(|key| key.office.0).collect();
+    let tickets: Vec<i64> = timers.iter().map(|key| key.ticket.as_i64()).collect();
+    let rows = sqlx::query!(
+        "SELECT DISTINCT t.office_id, t.ticket
+         FROM unnest($1::int[], $2::bigint[]) AS i(office_id, ticket)
+         JOIN ticket t ON t.office_id = i.office_id AND t.ticket = i.ticket
+         WHERE t.urgency = 0 AND t.is_open",
+        &offices,
+        &tickets
+    )
+    .fetch_all(db)
+    .await?;
+    rows.into_iter().map(|row| Ok((OfficeId(row.office_id), number(row.ticket)?))).collect()
+}
+
+/// Open tickets whose dates an older calendar computed, locked.
+#[derive(Debug, Default)]
+pub struct Outdated {
+    /// In the order of their numbers.
+    pub locked: Vec<Locked>,
+    /// Rows that the domain cannot read; they are left as they are.
+    pub unreadable: Vec<(i64, StoreError)>,
+}
+
+impl Outdated {
+    /// The last number among them; `None` when there is none.
+    #[must_use]
+    pub fn last(&self) -> Option<i64> {
+        let readable = self.locked.last().map(|one| one.number.as_i64());
+        readable.max(self.unreadable.last().map(|(ticket, _)| *ticket))
+    }
+}
+
+/// Locks an office's open tickets between two numbers (the first one left out) whose dates were
+/// computed with an older calendar than this. The version is judged again once the lock is had:
+/// what another replica has brought to the calendar meanwhile is not among them.
+///
+/// Without their threads: nothing of these is changed.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn lock_outdated(
     db: &mut PgConnection,
     office: OfficeId,
     version: i32,
-    after: Option<RegisterNumber>,
+    (after, upto): (i64, i64),
     limit: i64,
-) -> Result<Vec<RegisterNumber>, StoreError> {
-    let rows = sqlx::query_scalar!(
-        "SELECT ticket FROM ticket WHERE office_id = $1 AND is_open AND calendar_version <> $2
-            AND ticket > $3 ORDER BY ticket LIMIT $4",
+) -> Result<Outdated, StoreError> {
+    let rows = sqlx::query_as!(
+        LockedRow,
+        r#"SELECT ticket, state_data || jsonb_build_object('state', state) AS "state!", level,
+                  due_at, provisional, accountable, cause, overdue, registered_at, accepted_at,
+                  follow_up_at, needs_year, calendar_version, thread, events, chain
+           FROM ticket WHERE office_id = $1 AND is_open AND calendar_version < $2
+             AND ticket > $3 AND ticket <= $4 ORDER BY ticket LIMIT $5 FOR UPDATE"#,
         office.0,
         version,
-        after.map_or(0, RegisterNumber::as_i64),
+        after,
+        upto,
         limit
     )
     .fetch_all(db)
     .await?;
-    rows.into_iter().map(number).collect()
+    let mut outdated = Outdated::default();
+    for row in rows {
+        let ticket = row.ticket;
+        match row.read(office) {
+            Ok(locked) => outdated.locked.push(locked),
+            Err(error) => outdated.unreadable.push((ticket, error)),
+        }
+    }
+    Ok(outdated)
 }
 
-/// Notes that a ticket's dates stand whatever the calendar of this version says.
+/// The next of an office's open tickets after this number whose dates an older calendar computed.
 ///
 /// # Errors
 /// [`StoreError`].
-pub async fn seen_calendar(
+pub async fn next_outdated(
     db: &mut PgConnection,
     office: OfficeId,
-    ticket: RegisterNumber,
     version: i32,
-) -> Result<(), StoreError> {
-    let done = sqlx::query!(
-        "UPDATE ticket SET calendar_version = $3 WHERE office_id = $1 AND ticket = $2",
+    after: i64,
+) -> Result<Option<i64>, StoreError> {
+    Ok(sqlx::query_scalar!(
+        "SELECT ticket FROM ticket WHERE office_id = $1 AND is_open AND calendar_version < $2
+            AND ticket > $3 ORDER BY ticket LIMIT 1",
         office.0,
-        ticket.as_i64(),
-        version
+        version,
+        after
     )
-    .execute(db)
-    .await?;
-    super::changed("ticket", &done, 1)
+    .fetch_optional(db)
+    .await?)
 }
 
-/// Dates beside the limit.
-#[derive(Debug)]
-#[expect(missing_docs, reason = "the columns of ticket")]
-pub struct Dates {
-    pub accepted_at: DateTime<Utc>,
-    pub follow_up_at: Option<DateTime<Utc>>,
-    pub needs_year: Option<i32>,
+/// What a changed calendar does to tickets, column by column.
+#[derive(Debug, Default)]
+#[expect(missing_docs, reason = "the columns of the tables that are written")]
+pub struct Amendments {
+    pub ticket: Vec<i64>,
+    pub due_at: Vec<DateTime<Utc>>,
+    pub accepted_at: Vec<DateTime<Utc>>,
+    pub follow_up_at: Vec<Option<DateTime<Utc>>>,
+    pub provisional: Vec<bool>,
+    pub needs_year: Vec<Option<i32>>,
+    pub events: Vec<i32>,
+    pub chain: Vec<[u8; 32]>,
+    pub happened: Happenings,
+    pub tell: Tellings,
+    pub arm: Arming,
 }
 
-/// Sets the dates that a changed calendar moved; the trail has been written.
+/// Events to append.
+#[derive(Debug, Default)]
+#[expect(missing_docs, reason = "the columns of event")]
+pub struct Happenings {
+    pub ticket: Vec<i64>,
+    pub seq: Vec<i32>,
+    pub kind: Vec<String>,
+    pub data: Vec<String>,
+    pub hash: Vec<[u8; 32]>,
+}
+
+/// Effects on the outside.
+#[derive(Debug, Default)]
+#[expect(missing_docs, reason = "the columns of outbox")]
+pub struct Tellings {
+    pub ticket: Vec<i64>,
+    pub kind: Vec<&'static str>,
+    pub data: Vec<serde_json::Value>,
+}
+
+/// Timers to arm anew.
+#[derive(Debug, Default)]
+#[expect(missing_docs, reason = "the columns of timer")]
+pub struct Arming {
+    pub ticket: Vec<i64>,
+    pub kind: Vec<i16>,
+    pub due_at: Vec<DateTime<Utc>>,
+}
+
+impl Amendments {
+    /// Takes the ticket over as it stands in `locked` now, with the events that were appended.
+    pub fn push(&mut self, locked: &Locked) {
+        self.ticket.push(locked.number.as_i64());
+        self.due_at.push(locked.ticket.due_at);
+        self.accepted_at.push(locked.accepted_at);
+        self.follow_up_at.push(locked.follow_up_at);
+        self.provisional.push(locked.ticket.provisional);
+        self.needs_year.push(locked.needs_year);
+        self.events.push(locked.events);
+        self.chain.push(locked.chain.0);
+    }
+
+    /// Adds an effect on the outside.
+    pub fn tell(&mut self, locked: &Locked, kind: &'static str, data: serde_json::Value) {
+        self.tell.ticket.push(locked.number.as_i64());
+        self.tell.kind.push(kind);
+        self.tell.data.push(data);
+    }
+
+    /// Arms a timer anew.
+    pub fn arm(&mut self, locked: &Locked, (kind, due_at): (TimerKind, DateTime<Utc>)) {
+        self.arm.ticket.push(locked.number.as_i64());
+        self.arm.kind.push(kind.number());
+        self.arm.due_at.push(due_at);
+    }
+
+    /// Appends an event to the ticket's trail; what [`Self::push`] takes over afterwards ends
+    /// with it.
+    pub fn happen(&mut self, locked: &mut Locked, happened: &Happened, at: DateTime<Utc>) {
+        let (kind, data) = happened.stored();
+        locked.append(&Actor::Gateway.stored(), &kind, &data, at);
+        self.happened.ticket.push(locked.number.as_i64());
+        self.happened.seq.push(locked.events);
+        self.happened.kind.push(kind);
+        self.happened.data.push(data);
+        self.happened.hash.push(locked.chain.0);
+    }
+}
+
+/// Writes what a changed calendar does to an office's tickets: each ticket's dates at once, for
+/// no date alone need fit the others. Returns the timers that were armed anew.
 ///
 /// # Errors
 /// [`StoreError`].
-pub async fn set_dates(
+pub async fn write_amendments(
     db: &mut PgConnection,
-    locked: &Locked,
-    dates: &Dates,
-) -> Result<(), StoreError> {
-    let done = sqlx::query!(
-        "UPDATE ticket SET accepted_at = $3, follow_up_at = $4, needs_year = $5,
-            calendar_version = $6, provisional = $7
-         WHERE office_id = $1 AND ticket = $2",
-        locked.office.0,
-        locked.number.as_i64(),
-        dates.accepted_at,
-        dates.follow_up_at,
-        dates.needs_year,
-        locked.calendar_version,
-        locked.ticket.provisional
+    office: OfficeId,
+    version: i32,
+    amendments: &Amendments,
+    at: DateTime<Utc>,
+    tell_from: DateTime<Utc>,
+) -> Result<Vec<TimerKey>, StoreError> {
+    let Amendments { happened: h, tell: t, arm, .. } = amendments;
+    sqlx::query!(
+        r#"
+        WITH changed AS (
+            UPDATE ticket SET due_at = i.due_at, accepted_at = i.accepted_at,
+                follow_up_at = i.follow_up_at, provisional = i.provisional,
+                needs_year = i.needs_year, events = i.events, chain = i.chain,
+                calendar_version = $2
+            FROM unnest($3::bigint[], $4::timestamptz[], $5::timestamptz[], $6::timestamptz[],
+                $7::boolean[], $8::int[], $9::int[], $10::bytea[])
+                AS i(ticket, due_at, accepted_at, follow_up_at, provisional, needs_year, events, chain)
+            WHERE ticket.office_id = $1 AND ticket.ticket = i.ticket
+            RETURNING 1
+        ), events AS (
+            INSERT INTO event (office_id, ticket, seq, at, actor, kind, data, hash)
+            SELECT $1, ticket, seq, $11, $12, kind, data::json, hash
+            FROM unnest($13::bigint[], $14::int[], $15::text[], $16::text[], $17::bytea[])
+                AS i(ticket, seq, kind, data, hash)
+        ), told AS (
+            INSERT INTO outbox (office_id, kind, ticket, urgent, data, created_at, not_before)
+            SELECT $1, kind, ticket, false, data, $11, $18
+            FROM unnest($19::bigint[], $20::text[], $21::jsonb[]) AS i(ticket, kind, data)
+        )
+        SELECT as_expected('ticket', (SELECT count(*) FROM changed), cardinality($3)) AS "changed!"
+        "#,
+        office.0,
+        version,
+        &amendments.ticket,
+        &amendments.due_at,
+        &amendments.accepted_at,
+        &amendments.follow_up_at as &[Option<DateTime<Utc>>],
+        &amendments.provisional,
+        &amendments.needs_year as &[Option<i32>],
+        &amendments.events,
+        &amendments.chain as &[[u8; 32]],
+        at,
+        Actor::Gateway.stored(),
+        &h.ticket,
+        &h.seq,
+        &h.kind,
+        &h.data,
+        &h.hash as &[[u8; 32]],
+        tell_from,
+        &t.ticket,
+        &t.kind as &[&str],
+        &t.data
     )
-    .execute(db)
+    .fetch_one(&mut *db)
     .await?;
-    super::changed("ticket", &done, 1)
+    let rows = sqlx::query!(
+        "INSERT INTO timer AS t (office_id, ticket, kind, gen, state, due_at)
+         SELECT $1, ticket, kind, 1, 0, due_at
+         FROM unnest($2::bigint[], $3::smallint[], $4::timestamptz[]) AS i(ticket, kind, due_at)
+         ON CONFLICT (office_id, ticket, kind) DO UPDATE
+             SET gen = t.gen + 1, state = 0, due_at = excluded.due_at
+         RETURNING ticket, kind, gen, due_at",
+        office.0,
+        &arm.ticket,
+        &arm.kind,
+        &arm.due_at
+    )
+    .fetch_all(db)
+    .await?;
+    rows.into_iter()
+        .map(|row| {
+            Ok(TimerKey {
+                office,
+                ticket: number(row.ticket)?,
+                kind: TimerKind::from_number(row.kind).ok_or(bad("timer", "kind"))?,
+                generation: row.r#gen,
+                due_at: row.due_at,
+            })
+        })
+        .collect()
 }
 
-/// When the ticket entered its level; `None` while it is where it began.
+/// What was told of these tickets' last events of a kind, and when: for [`entered_level_at`] and
+/// [`last_kept`].
+async fn last_of_kind(
+    db: &mut PgConnection,
+    office: OfficeId,
+    tickets: &[i64],
+    kind: &str,
+) -> Result<BTreeMap<i64, (DateTime<Utc>, Option<Happened>)>, StoreError> {
+    let rows = sqlx::query!(
+        r#"SELECT DISTINCT ON (e.ticket) e.ticket, at, kind, data::text AS "data!"
+           FROM unnest($2::bigint[]) AS i(ticket)
+           JOIN event e ON e.office_id = $1 AND e.ticket = i.ticket
+           WHERE kind = $3 ORDER BY e.ticket, seq DESC"#,
+        office.0,
+        tickets,
+        kind
+    )
+    .fetch_all(db)
+    .await?;
+    let last = rows.into_iter().map(|row| {
+        let happened = Happened::read(&row.kind, &row.data);
+        (row.ticket, (row.at, happened))
+    });
+    Ok(last.collect())
+}
+
+/// When these tickets entered their levels; those that are where they began are not among them.
 ///
 /// # Errors
 /// [`StoreError`].
 pub async fn entered_level_at(
     db: &mut PgConnection,
     office: OfficeId,
-    ticket: RegisterNumber,
-) -> Result<Option<DateTime<Utc>>, StoreError> {
-    Ok(sqlx::query_scalar!(
-        "SELECT max(at) FROM event WHERE office_id = $1 AND ticket = $2 AND kind = 'raised'",
+    tickets: &[i64],
+) -> Result<BTreeMap<i64, DateTime<Utc>>, StoreError> {
+    let raised = last_of_kind(db, office, tickets, "raised").await?;
+    let entered = raised.into_iter().map(|(ticket, (at, happened))| match happened {
+        Some(Happened::Raised { entered_at: Some(entered), .. }) => (ticket, entered),
+        _ => (ticket, at),
+    });
+    Ok(entered.collect())
+}
+
+/// The dates that were last kept against the calendar: what is in force, and what it said.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn last_kept(
+    db: &mut PgConnection,
+    office: OfficeId,
+    tickets: &[i64],
+) -> Result<BTreeMap<i64, (DateTime<Utc>, DateTime<Utc>)>, StoreError> {
+    let kept = last_of_kind(db, office, tickets, "date_kept").await?;
+    let dates = kept.into_iter().filter_map(|(ticket, (_, happened))| match happened {
+        Some(Happened::DateKept { kept, computed, .. }) => Some((ticket, (kept, computed))),
+        _ => None,
+    });
+    Ok(dates.collect())
+}
+
+/// For which limits it was told already that they fall on a day that is closed by half (A7.7).
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn told_half_closures(
+    db: &mut PgConnection,
+    office: OfficeId,
+    tickets: &[i64],
+) -> Result<BTreeSet<(i64, DateTime<Utc>)>, StoreError> {
+    let rows = sqlx::query!(
+        r#"SELECT o.ticket, (data->>'due_at')::timestamptz AS "due_at!"
+           FROM unnest($2::bigint[]) AS i(ticket)
+           JOIN outbox o ON o.office_id = $1 AND o.ticket = i.ticket
+           WHERE kind = 'half_closure' AND data->>'due_at' IS NOT NULL"#,
         office.0,
-        ticket.as_i64()
+        tickets
     )
-    .fetch_one(db)
-    .await?)
+    .fetch_all(db)
+    .await?;
+    Ok(rows.into_iter().map(|row| (row.ticket, row.due_at)).collect())
 }

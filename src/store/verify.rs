@@ -1,9 +1,16 @@
 //! Reads the register and the trail for `intake verify`.
 
 use super::{StoreError, bad, number};
-use crate::domain::{chain::Link, id::OfficeId, register::RegisterNumber};
+use crate::domain::{
+    chain::Link,
+    id::{OfficeId, StaffId},
+    level::Level,
+    register::RegisterNumber,
+    standing::Standing,
+};
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
+use std::collections::BTreeMap;
 
 /// A year of an office's register: what the counter says and what is there.
 #[derive(Debug, Clone, Copy)]
@@ -130,8 +137,50 @@ pub async fn events_after(
         .collect()
 }
 
-/// Tickets without any event, messages without their event, submissions whose ticket is missing:
-/// each should be none. At most `limit` of each, as sentences' subjects.
+/// How the tickets between two keys, both among them, stand by their rows; `None` for a row that
+/// the domain cannot read.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn standings(
+    db: &mut PgConnection,
+    first: (OfficeId, i64),
+    last: (OfficeId, i64),
+) -> Result<BTreeMap<(OfficeId, i64), Option<Standing>>, StoreError> {
+    let rows = sqlx::query!(
+        r#"SELECT office_id, ticket, state_data || jsonb_build_object('state', state) AS "state!",
+                  level, due_at, follow_up_at, accountable, cause, overdue
+           FROM ticket WHERE (office_id, ticket) >= ($1, $2) AND (office_id, ticket) <= ($3, $4)"#,
+        first.0.0,
+        first.1,
+        last.0.0,
+        last.1
+    )
+    .fetch_all(db)
+    .await?;
+    let standings = rows.into_iter().map(|row| {
+        let cause = row.cause.map(|cause| serde_json::from_value(cause.into())).transpose();
+        let standing =
+            match (serde_json::from_value(row.state), Level::from_number(row.level), cause) {
+                (Ok(state), Some(level), Ok(cause)) => Some(Standing {
+                    state,
+                    level,
+                    due_at: row.due_at,
+                    follow_up_at: row.follow_up_at,
+                    accountable: row.accountable.map(StaffId),
+                    cause,
+                    overdue: row.overdue,
+                }),
+                _ => None,
+            };
+        ((OfficeId(row.office_id), row.ticket), standing)
+    });
+    Ok(standings.collect())
+}
+
+/// Tickets without any event, messages without their event, submissions whose ticket is missing,
+/// open matters without an armed limit or with another one than the ticket's, effects of something
+/// that the trail does not have: each should be none. At most `limit` of each, as sentences' subjects.
 ///
 /// # Errors
 /// [`StoreError`].
@@ -153,7 +202,23 @@ pub async fn orphans(db: &mut PgConnection, limit: i64) -> Result<Vec<String>, S
                 || ' and has no armed limit'
             FROM ticket t WHERE is_open AND state IN ('registered', 'accepted', 'in_progress')
               AND NOT overdue AND NOT EXISTS (SELECT FROM timer m
-                WHERE m.office_id = t.office_id AND m.ticket = t.ticket AND m.kind IN (3, 4) AND m.state = 0) LIMIT $1)"#,
+                WHERE m.office_id = t.office_id AND m.ticket = t.ticket AND m.kind IN (3, 4) AND m.state = 0) LIMIT $1)
+           UNION ALL
+           (SELECT 'ticket ' || ticket || ' of office ' || office_id || ' is due at another time than its armed limit'
+            FROM ticket t JOIN timer m USING (office_id, ticket)
+            WHERE is_open AND t.state IN ('registered', 'accepted', 'in_progress')
+              AND m.kind IN (3, 4) AND m.state = 0 AND m.due_at <> t.due_at LIMIT $1)
+           UNION ALL
+           (SELECT 'ticket ' || ticket || ' of office ' || office_id || ': ' || kind
+                || ' was told and is not in the trail'
+            FROM outbox o
+            WHERE kind IN ('registered', 'grew', 'follow_up', 'limit_near', 'raised', 'overdue', 'date_kept')
+              AND NOT EXISTS (SELECT FROM event e
+                WHERE e.office_id = o.office_id AND e.ticket = o.ticket AND e.at = o.created_at
+                  AND e.kind = CASE o.kind WHEN 'grew' THEN 'message_received'
+                      WHEN 'follow_up' THEN 'follow_up_due' ELSE o.kind END)
+              AND EXISTS (SELECT FROM ticket t
+                WHERE t.office_id = o.office_id AND t.ticket = o.ticket) LIMIT $1)"#,
         limit
     )
     .fetch_all(db)

@@ -58,6 +58,43 @@ async fn rd4_2_every_kind_of_tampering_is_named() {
         ("UPDATE register SET last = 2", "number 3 is beyond the counter"),
         ("DELETE FROM timer WHERE kind = 3", "no armed limit"),
         ("DELETE FROM ticket WHERE ticket % 10 = 1", "has no ticket"),
+        (
+            "UPDATE ticket SET due_at = due_at + interval '1 day' WHERE ticket % 10 = 2",
+            "due_at is not what the trail says",
+        ),
+        ("UPDATE ticket SET level = 3 WHERE ticket % 10 = 2", "level is not what the trail says"),
+        (
+            "UPDATE ticket SET level = 5, overdue = true WHERE ticket % 10 = 2",
+            "overdue is not what the trail says",
+        ),
+        (
+            "UPDATE ticket SET state = 'accepted' WHERE ticket % 10 = 1",
+            "state is not what the trail says",
+        ),
+        (
+            "UPDATE ticket SET accountable = 1 WHERE ticket % 10 = 3",
+            "accountable is not what the trail says",
+        ),
+        (
+            "UPDATE ticket SET follow_up_at = NULL WHERE ticket % 10 = 3",
+            "follow_up_at is not what the trail says",
+        ),
+        (
+            "UPDATE ticket SET state = 'awaiting_citizen' WHERE ticket % 10 = 3",
+            "row cannot be read",
+        ),
+        (
+            "UPDATE timer SET due_at = due_at + interval '1 day' WHERE kind = 3",
+            "due at another time than its armed limit",
+        ),
+        // The end of a trail cut off, and the ticket's own end of it made to fit.
+        (
+            "DELETE FROM event WHERE ticket % 10 = 1 AND seq = 2;
+             DELETE FROM message WHERE ticket % 10 = 1 AND seq = 2;
+             UPDATE ticket t SET events = 1, chain = e.hash FROM event e
+             WHERE e.ticket = t.ticket AND e.seq = 1 AND t.ticket % 10 = 1",
+            "grew was told and is not in the trail",
+        ),
     ] {
         let gateway = gateway().await;
         let mut db = gateway.pool.acquire().await.unwrap();

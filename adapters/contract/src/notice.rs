@@ -34,6 +34,8 @@ pub struct Notice {
 pub struct Sent {
     /// Its own id for the message, where it gives one.
     pub remote_id: Option<String>,
+    /// Names of recipients whom it will not reach, where others were reached.
+    pub missed: Vec<String>,
 }
 
 /// Why a notice was not taken. Texts hold no address, no token and no content.

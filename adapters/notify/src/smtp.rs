@@ -6,18 +6,37 @@ use chrono::{DateTime, Utc};
 use intake_contract::{Notice, Notifier, SendError, SendFuture, Sent};
 use lettre::{
     AsyncSmtpTransport, AsyncTransport, Message, Tokio1Executor,
+    address::Envelope,
     message::{Mailbox, header::ContentType},
-    transport::smtp::authentication::Credentials,
+    transport::smtp::{Error, authentication::Credentials},
 };
-use std::time::Duration;
+use std::{
+    collections::{BTreeSet, VecDeque},
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
 const WITHIN: Duration = Duration::from_secs(10);
+/// Notices of which it is remembered whom they have reached, while others are still to be tried.
+const REMEMBERED: usize = 256;
 
 /// E-mail to the people on duty who have an address.
+///
+/// One message for all, as long as the server takes it. Once it refuses, each mailbox for itself:
+/// one that is full or gone must not keep the others from being told.
 pub(crate) struct Smtp {
     transport: AsyncSmtpTransport<Tokio1Executor>,
     from: Mailbox,
     to: Vec<Mailbox>,
+    /// Mailboxes that have it, by the notice's key: the next attempt leaves them out. Lost with the
+    /// process, which costs a second copy.
+    reached: Mutex<VecDeque<(String, BTreeSet<String>)>>,
+}
+
+/// A mailbox, and the person whom a report names.
+struct Addressed {
+    name: String,
+    mailbox: Mailbox,
 }
 
 impl Smtp {
@@ -50,10 +69,40 @@ impl Smtp {
             transport: builder.build(),
             from: address("from", from)?,
             to: to.iter().map(|text| address("to", text)).collect::<Result<_, _>>()?,
+            reached: Mutex::default(),
         })
     }
 
-    fn compose(&self, notice: &Notice, now: DateTime<Utc>) -> Result<Message, SendError> {
+    /// Who is told by mail, and the names of those whose address is none.
+    fn addressed(&self, notice: &Notice) -> (Vec<Addressed>, Vec<String>) {
+        let mut addressed: Vec<Addressed> = Vec::new();
+        let mut missed = Vec::new();
+        for recipient in &notice.recipients {
+            let Some(address) = &recipient.email else { continue };
+            match address.parse() {
+                Ok(mailbox) => {
+                    addressed.push(Addressed { name: recipient.name.clone(), mailbox });
+                }
+                Err(_) => missed.push(recipient.name.clone()),
+            }
+        }
+        let also = self
+            .to
+            .iter()
+            .enumerate()
+            .map(|(n, mailbox)| Addressed { name: format!("to[{n}]"), mailbox: mailbox.clone() });
+        addressed.extend(also);
+        let mut seen = BTreeSet::new();
+        addressed.retain(|one| seen.insert(one.mailbox.email.to_string()));
+        (addressed, missed)
+    }
+
+    fn compose(
+        &self,
+        notice: &Notice,
+        to: &[Addressed],
+        now: DateTime<Utc>,
+    ) -> Result<Message, SendError> {
         // The same id for every attempt: mail servers drop the repeat.
         let domain = self.from.email.domain();
         let mut message = Message::builder()
@@ -61,13 +110,8 @@ impl Smtp {
             .date(now.into())
             .message_id(Some(format!("<{}@{domain}>", notice.idempotency_key)))
             .subject(notice.title.replace(['\r', '\n'], " "));
-        let on_duty = notice.recipients.iter().filter_map(|r| r.email.as_deref()?.parse().ok());
-        let to: Vec<Mailbox> = on_duty.chain(self.to.iter().cloned()).collect();
-        if to.is_empty() {
-            return Err(permanent("nobody who is told has an e-mail address, and `to` is empty"));
-        }
-        for mailbox in to {
-            message = message.to(mailbox);
+        for one in to {
+            message = message.to(one.mailbox.clone());
         }
         let mut body = notice.lines.join("\n");
         if let Some(link) = &notice.link {
@@ -79,6 +123,82 @@ impl Smtp {
             .body(body)
             .map_err(|_| permanent("the message could not be composed"))
     }
+
+    fn reached(&self, key: &str) -> BTreeSet<String> {
+        let reached = self.reached.lock().unwrap_or_else(PoisonError::into_inner);
+        reached.iter().find(|(k, _)| k == key).map(|(_, to)| to.clone()).unwrap_or_default()
+    }
+
+    fn remember(&self, key: &str, address: String) {
+        let mut reached = self.reached.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, to)) = reached.iter_mut().find(|(k, _)| k == key) {
+            to.insert(address);
+            return;
+        }
+        if reached.len() == REMEMBERED {
+            reached.pop_front();
+        }
+        reached.push_back((key.to_owned(), BTreeSet::from([address])));
+    }
+
+    async fn attempt(&self, notice: &Notice, now: DateTime<Utc>) -> Result<Sent, SendError> {
+        let (mut to, mut missed) = self.addressed(notice);
+        if to.is_empty() {
+            return Err(permanent("nobody who is told has an e-mail address, and `to` is empty"));
+        }
+        let message = self.compose(notice, &to, now)?;
+        let raw = message.formatted();
+        let reached = self.reached(&notice.idempotency_key);
+        let mut told = !reached.is_empty();
+        to.retain(|one| !reached.contains(&one.mailbox.email.to_string()));
+        if !told {
+            match self.transport.send_raw(message.envelope(), &raw).await {
+                Ok(_) => return Ok(Sent { missed, ..Sent::default() }),
+                // No word from the server: it would not be another one for each mailbox.
+                Err(error) if error.status().is_none() || to.len() == 1 => {
+                    return Err(said(&error));
+                }
+                Err(_) => {}
+            }
+        }
+        let mut last_refusal = None;
+        let mut again = None;
+        for one in to {
+            let email = one.mailbox.email;
+            let address = email.to_string();
+            let envelope = Envelope::new(Some(self.from.email.clone()), vec![email])
+                .map_err(|_| permanent("the message could not be addressed"))?;
+            match self.transport.send_raw(&envelope, &raw).await {
+                Ok(_) => {
+                    told = true;
+                    self.remember(&notice.idempotency_key, address);
+                }
+                Err(error) if error.is_permanent() => {
+                    last_refusal = Some(said(&error));
+                    missed.push(one.name);
+                }
+                Err(error) => again = Some(said(&error)),
+            }
+        }
+        match (again, told, last_refusal) {
+            // Those who have it are left out then.
+            (Some(error), ..) => Err(error),
+            (None, false, Some(refusal)) => Err(refusal),
+            (None, ..) => Ok(Sent { missed, ..Sent::default() }),
+        }
+    }
+}
+
+/// What a failure means; quotes nothing of what the server said but its code.
+fn said(error: &Error) -> SendError {
+    let code = error.status().map_or_else(String::new, |code| format!(" {code}"));
+    if error.is_permanent() {
+        permanent(format!("the mail server refused{code}"))
+    } else if error.is_timeout() {
+        retry("the mail server did not answer in time", None)
+    } else {
+        retry(format!("the mail server could not take it{code}"), None)
+    }
 }
 
 impl Notifier for Smtp {
@@ -87,21 +207,6 @@ impl Notifier for Smtp {
     }
 
     fn send<'a>(&'a self, notice: &'a Notice, now: DateTime<Utc>) -> SendFuture<'a> {
-        Box::pin(async move {
-            let message = self.compose(notice, now)?;
-            match self.transport.send(message).await {
-                Ok(_) => Ok(Sent::default()),
-                Err(error) => {
-                    let code = error.status().map_or_else(String::new, |code| format!(" {code}"));
-                    Err(if error.is_permanent() {
-                        permanent(format!("the mail server refused{code}"))
-                    } else if error.is_timeout() {
-                        retry("the mail server did not answer in time", None)
-                    } else {
-                        retry(format!("the mail server could not take it{code}"), None)
-                    })
-                }
-            }
-        })
+        Box::pin(self.attempt(notice, now))
     }
 }

@@ -83,17 +83,26 @@ impl WorkingCalendar {
         for _ in 0..n.max(1) {
             date = self.next_working_day(date, &mut basis);
         }
-        let half = matches!(
-            self.overrides.get(&date).map(|o| o.kind),
-            Some(OverrideKind::MorningClosed | OverrideKind::AfternoonClosed)
-        );
         Deadline {
             at: instant(date, self.closing(date)),
             received_day: received.value,
             provisional: basis.needs_year.is_some() || received.provisional,
             needs_year: basis.needs_year,
-            in_half_closure: half,
+            in_half_closure: self.half_closed(date),
         }
+    }
+
+    /// A7.7: whether a limit falls on a day of which the office closed a half.
+    #[must_use]
+    pub fn in_half_closure(&self, due_at: DateTime<Utc>) -> bool {
+        self.half_closed(due_at.with_timezone(&china()).date_naive())
+    }
+
+    fn half_closed(&self, date: NaiveDate) -> bool {
+        matches!(
+            self.overrides.get(&date).map(|o| o.kind),
+            Some(OverrideKind::MorningClosed | OverrideKind::AfternoonClosed)
+        )
     }
 
     fn next_working_day(&self, after: NaiveDate, basis: &mut Basis) -> NaiveDate {

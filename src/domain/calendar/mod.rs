@@ -240,10 +240,11 @@ impl WorkingCalendar {
     pub fn day(&self, date: NaiveDate) -> Day {
         let has_sessions = !self.week(date).of(date.weekday()).is_empty();
         let decided = self.overrides.get(&date);
-        // What the office decides for itself holds whatever is announced.
-        let needs_year = match decided {
-            Some(_) => None,
-            None => self.missing_notice(date),
+        // What the office decides for itself holds whatever is announced; half a day that it
+        // closes says nothing about whether the day is worked at all.
+        let needs_year = match decided.map(|o| o.kind) {
+            Some(OverrideKind::Closed | OverrideKind::Open) => None,
+            _ => self.missing_notice(date),
         };
         let (working, reason) = match (decided, self.announced.get(&date)) {
             (Some(o), _) if o.kind == OverrideKind::Closed => {
