@@ -18,6 +18,8 @@ pub const CHANNEL_SECONDS: &str = "intake_channel_seconds";
 pub const TIMERS_FIRED: &str = "schedule_timers_fired_total";
 /// Timers that the sweep fired straight from PostgreSQL.
 pub const TIMERS_SWEPT: &str = "schedule_timers_swept_total";
+/// Timers that could not be carried out and are tried again.
+pub const TIMERS_PARKED: &str = "schedule_timers_parked_total";
 /// Steps of the schedule that failed.
 pub const SCHEDULE_ERRORS: &str = "schedule_errors_total";
 /// Times the index was filled anew.

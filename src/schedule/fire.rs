@@ -11,11 +11,11 @@ use crate::{
     },
     offices::Offices,
     store::{
-        StoreError, ticket as tickets,
-        timer::{self as store, Effects, Fired},
+        StoreError,
+        timer::{self as store, Due, Effects},
     },
 };
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::{Connection, PgConnection};
 use std::collections::BTreeMap;
 
@@ -29,7 +29,9 @@ pub struct Done {
 }
 
 /// Carries out a batch of timers. Whatever else has been claimed, by whomever, however often:
-/// each timer takes effect once.
+/// each timer takes effect once. Decided without locks and written if nothing has changed; where
+/// something has, once more under the locks of those tickets that nobody else holds. A timer that
+/// is left out stays armed.
 ///
 /// # Errors
 /// [`StoreError`]; nothing happened.
@@ -38,27 +40,67 @@ pub async fn fire(
     offices: &Offices,
     keys: &[TimerKey],
 ) -> Result<Done, StoreError> {
+    let (now, due) = store::look(db, keys).await?;
+    let effects = decide(offices, now, due)?;
+    let carried_out = if effects.arm.office.is_empty() {
+        carry_out(db, &effects).await
+    } else {
+        let mut transaction = db.begin().await?;
+        match carry_out(&mut transaction, &effects).await {
+            Ok(done) => transaction.commit().await.map(|()| done).map_err(StoreError::from),
+            Err(error) => {
+                transaction.rollback().await?;
+                Err(error)
+            }
+        }
+    };
+    match carried_out {
+        Err(error) if error.is_overtaken() => {}
+        other => return other,
+    }
     let mut transaction = db.begin().await?;
-    let (now, fired) = store::fire(&mut transaction, keys).await?;
-    let mut done = Done::default();
+    let locked = store::lock_tickets(&mut transaction, keys).await?;
+    let mut keys = keys.to_vec();
+    keys.retain(|key| locked.contains(&(key.office, key.ticket)));
+    let (now, due) = store::look(&mut transaction, &keys).await?;
+    let done = carry_out(&mut transaction, &decide(offices, now, due)?).await?;
+    transaction.commit().await?;
+    Ok(done)
+}
+
+async fn carry_out(db: &mut PgConnection, effects: &Effects) -> Result<Done, StoreError> {
+    if effects.fired.is_empty() {
+        return Ok(Done::default());
+    }
+    store::write(db, effects).await?;
+    let armed = match effects.arm.office.is_empty() {
+        true => Vec::new(),
+        false => store::arm_anew(db, &effects.arm).await?,
+    };
+    Ok(Done { fired: effects.fired.clone(), armed })
+}
+
+fn decide(offices: &Offices, now: DateTime<Utc>, due: Vec<Due>) -> Result<Effects, StoreError> {
     let mut effects = Effects::default();
-    let emergencies = tickets::emergencies(&mut transaction, keys).await?;
     // One ticket's timers may fall due together; they act on it one after the other.
-    let mut by_ticket: BTreeMap<_, Vec<Fired>> = BTreeMap::new();
-    for one in fired {
-        done.fired.push(one.key);
+    let mut by_ticket: BTreeMap<_, Vec<Due>> = BTreeMap::new();
+    for one in due {
         by_ticket.entry((one.key.office, one.key.ticket)).or_default().push(one);
     }
-    for ((office_id, number), fired) in by_ticket {
+    for ((office_id, number), mut due) in by_ticket {
         let office = offices
             .get(office_id)
             .ok_or(StoreError::BadRow { table: "timer", column: "office_id" })?;
-        let mut fired = fired.into_iter();
-        let Some(first) = fired.next() else { continue };
-        let Fired { accepted_at, mut ticket, mut events, mut chain, .. } = first;
-        let before = events;
+        due.sort_unstable_by_key(|one| (one.key.due_at, one.key.kind));
+        let keys: Vec<TimerKey> = due.iter().map(|one| one.key).collect();
+        effects.fired.extend(&keys);
+        let Some(Due { accepted_at, mut ticket, urgent, mut events, mut chain, .. }) = due.pop()
+        else {
+            continue;
+        };
+        let was = events;
         let terms = Terms { calendar: &office.calendar, policy: &office.policy, accepted_at };
-        for key in std::iter::once(first.key).chain(fired.map(|one| one.key)) {
+        for key in keys {
             let fell = Fell { kind: key.kind, generation: key.generation, due_at: key.due_at };
             let Some(effect) = fall_due(fell, &mut ticket, terms, now) else { continue };
             let (kind, data) = effect.happened.stored();
@@ -81,11 +123,11 @@ pub async fn fire(
             effects.actor.push(actor);
             effects.kind.push(kind);
             effects.data.push(data);
-            effects.hash.push(chain.0.to_vec());
-            effects.tell.push(effect.tell.to_owned());
+            effects.hash.push(chain.0);
+            effects.tell.push(effect.tell);
             effects.tell_data.push(told(&effect.happened, &ticket));
             // RD3.2: an emergency that rises or waits is told at any hour.
-            let urgent = effect.tell != "limit_near" && emergencies.contains(&(office_id, number));
+            let urgent = urgent && effect.tell != "limit_near";
             effects.urgent.push(urgent);
             // By the timer's own time, not by when it fired: what belongs to one opening is one
             // digest, with what came in overnight.
@@ -99,7 +141,7 @@ pub async fn fire(
                 effects.arm.due_at.push(due_at);
             }
         }
-        if events > before {
+        if events > was {
             let changed = &mut effects.tickets;
             changed.office.push(office_id.0);
             changed.ticket.push(number.as_i64());
@@ -107,15 +149,12 @@ pub async fn fire(
             changed.due_at.push(ticket.due_at);
             changed.provisional.push(ticket.provisional);
             changed.overdue.push(ticket.overdue);
+            changed.was.push(was);
             changed.events.push(events);
-            changed.chain.push(chain.0.to_vec());
+            changed.chain.push(chain.0);
         }
     }
-    if !effects.office.is_empty() {
-        done.armed = store::write_effects(&mut transaction, &effects).await?;
-    }
-    transaction.commit().await?;
-    Ok(done)
+    Ok(effects)
 }
 
 /// What the relay needs to know to tell the right people.

@@ -162,11 +162,23 @@ impl Index {
     /// # Errors
     /// [`IndexError`]; harmless, the sweep finds what is missing.
     pub async fn schedule(&self, timers: &[TimerKey]) -> Result<(), IndexError> {
+        self.enter(timers.iter().map(|timer| (timer.due_at.timestamp_millis(), *timer))).await
+    }
+
+    /// Enters timers to be claimed at these times by Redis' clock, in ms since 1970.
+    ///
+    /// # Errors
+    /// [`IndexError`]; harmless, the sweep finds what is missing.
+    pub async fn enter(
+        &self,
+        timers: impl Iterator<Item = (i64, TimerKey)>,
+    ) -> Result<(), IndexError> {
+        let timers: Vec<_> = timers.collect();
         for chunk in timers.chunks(CALL_LIMIT) {
             let mut call = self.scripts[0].key(&self.keys.due);
             call.arg(&self.keys.wake);
-            for timer in chunk {
-                call.arg(timer.due_at.timestamp_millis()).arg(timer.member());
+            for (at_ms, timer) in chunk {
+                call.arg(at_ms).arg(timer.member());
             }
             let mut connection = self.connection.clone();
             let () = self.call(call.invoke_async(&mut connection)).await?;

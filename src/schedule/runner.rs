@@ -3,16 +3,17 @@
 
 use super::{
     TimerKey, fire,
-    index::{Claim, Index, IndexError, Leased},
+    index::{Claim, Index, IndexError},
 };
 use crate::{
+    domain::timer::TimerKind,
     lifecycle::Wake,
     offices::Offices,
     store::{self, StoreError, within},
     telemetry,
 };
 use futures::StreamExt;
-use sqlx::PgPool;
+use sqlx::{PgConnection, PgPool};
 use std::{
     sync::{
         Arc,
@@ -20,6 +21,7 @@ use std::{
     },
     time::Duration,
 };
+use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
 /// How the schedule works; see `schedule` in config/default.toml.
@@ -72,6 +74,10 @@ impl From<IndexError> for StepError {
 pub type OnFired = Arc<dyn Fn(&fire::Done) + Send + Sync>;
 
 const SHARD: i16 = 0;
+/// The turn at reconciling, and for how long it holds, in seconds: with a replica that was killed
+/// holding it, nothing is rebuilt or swept meanwhile.
+const LEASE: &str = "schedule";
+const LEASE_S: f64 = 8.0;
 const STATEMENT_WITHIN: Duration = Duration::from_secs(10);
 
 /// The schedule of one replica.
@@ -88,6 +94,8 @@ pub struct Runner {
     epoch: AtomicI64,
     index_works: AtomicBool,
     steps: AtomicU64,
+    /// A connection for each worker and, last, for the sweep, once it has one.
+    hands: Vec<Mutex<Option<PgConnection>>>,
 }
 
 /// What a step brought.
@@ -122,6 +130,7 @@ impl Runner {
             epoch: AtomicI64::new(0),
             index_works: AtomicBool::new(true),
             steps: AtomicU64::new(0),
+            hands: (0..=settings.workers.max(1)).map(|_| Mutex::default()).collect(),
         })
     }
 
@@ -213,6 +222,14 @@ impl Runner {
             }
             self.reconcile.wait(self.settings.reconcile_every, &shutdown).await;
         }
+        // The next one need not wait until the lease ends.
+        let given_back = within(STATEMENT_WITHIN, async {
+            let mut db = self.pool.acquire().await?;
+            store::lease::give_back(&mut db, LEASE, &self.owner).await
+        });
+        if let Err(error) = given_back.await {
+            tracing::debug!(error = %telemetry::causes(&error), "the turn at reconciling ends by itself");
+        }
     }
 
     /// Claims what is due and fires it, until nothing is due.
@@ -221,7 +238,7 @@ impl Runner {
     /// [`StepError`]; what was claimed comes back when its lease ends.
     pub async fn step(&self) -> Result<Stepped, StepError> {
         let epoch = self.current_epoch().await?;
-        let workers = (0..self.settings.workers.max(1)).map(|_| self.drain(epoch));
+        let workers = (0..self.hands.len() - 1).map(|hand| self.drain(epoch, hand));
         let mut stepped = Stepped::default();
         for result in futures::future::join_all(workers).await {
             let one = result.inspect_err(|error| {
@@ -239,7 +256,7 @@ impl Runner {
         Ok(stepped)
     }
 
-    async fn drain(&self, epoch: i64) -> Result<Stepped, StepError> {
+    async fn drain(&self, epoch: i64, hand: usize) -> Result<Stepped, StepError> {
         let mut stepped = Stepped::default();
         loop {
             let claim = self.index.claim(epoch, self.settings.batch, self.settings.lease).await?;
@@ -254,51 +271,100 @@ impl Runner {
                     .map(|next| Duration::from_millis(next.saturating_sub(now_ms).max(1) as u64));
                 return Ok(stepped);
             }
-            stepped.fired += self.carry_out(&leased).await?;
+            let keys: Vec<TimerKey> = leased.iter().filter_map(|one| one.key).collect();
+            let fired = self.fire(hand, &keys).await?;
+            if fired.len() < keys.len() {
+                self.put_back(&keys, &fired, now_ms).await?;
+            }
+            self.index.acknowledge(&leased).await?;
+            stepped.fired += fired.len();
         }
     }
 
-    async fn carry_out(&self, leased: &[Leased]) -> Result<usize, StepError> {
-        let keys: Vec<TimerKey> = leased.iter().filter_map(|one| one.key).collect();
-        let done = self.fire(&keys).await?;
-        // What Redis calls due and PostgreSQL does not: their clocks differ. It goes back.
-        if done.fired.len() < keys.len() {
-            let early = self.not_yet(&keys, &done).await?;
-            self.index.schedule(&early).await?;
-        }
-        self.index.acknowledge(leased).await?;
-        Ok(done.fired.len())
-    }
-
-    async fn fire(&self, keys: &[TimerKey]) -> Result<fire::Done, StepError> {
-        let done = within(STATEMENT_WITHIN, async {
-            let mut db = self.pool.acquire().await?;
-            fire::fire(&mut db, &self.offices, keys).await
-        })
-        .await?;
-        for key in &done.fired {
-            metrics::counter!(telemetry::TIMERS_FIRED, "kind" => key.kind.as_str()).increment(1);
-        }
-        if !done.fired.is_empty() {
-            (self.on_fired)(&done);
-        }
-        self.enter(&done.armed).await;
-        Ok(done)
-    }
-
-    async fn not_yet(
+    /// What was claimed and is still armed: not due yet by PostgreSQL's clock (Redis' is ahead), or
+    /// somebody else holds its ticket, or it cannot be carried out. It is claimed again when it may
+    /// be due, by Redis' clock, but never at once.
+    async fn put_back(
         &self,
         keys: &[TimerKey],
-        done: &fire::Done,
-    ) -> Result<Vec<TimerKey>, StepError> {
-        let fired: std::collections::HashSet<_> = done.fired.iter().map(TimerKey::member).collect();
+        fired: &[TimerKey],
+        now_ms: i64,
+    ) -> Result<(), StepError> {
+        const AT_LEAST_MS: i64 = 250;
+        const HELD_MS: i64 = 3000;
+        let fired: std::collections::HashSet<_> = fired.iter().map(TimerKey::member).collect();
         let rest: Vec<TimerKey> =
             keys.iter().filter(|key| !fired.contains(&key.member())).copied().collect();
         let armed = within(STATEMENT_WITHIN, async {
             let mut db = self.pool.acquire().await?;
             store::timer::still_armed(&mut db, &rest).await
         });
-        Ok(armed.await?)
+        let again = armed.await?.into_iter().map(|(key, in_ms)| {
+            (now_ms + if in_ms > 0 { in_ms.max(AT_LEAST_MS) } else { HELD_MS }, key)
+        });
+        Ok(self.index.enter(again).await?)
+    }
+
+    /// Carries out what is due of these; returns what took effect. A timer that the database
+    /// refuses is found by halving: it stays armed, and its neighbours go through.
+    async fn fire(&self, hand: usize, keys: &[TimerKey]) -> Result<Vec<TimerKey>, StepError> {
+        let mut fired = Vec::with_capacity(keys.len());
+        let mut parts = vec![keys];
+        while let Some(part) = parts.pop() {
+            let done = match self.fire_part(hand, part).await {
+                Ok(done) => done,
+                Err(error) if error.is_transient() => return Err(error.into()),
+                Err(error) => {
+                    let (first, second) = part.split_at(part.len() / 2);
+                    if first.is_empty() {
+                        metrics::counter!(telemetry::TIMERS_PARKED).increment(1);
+                        tracing::error!(
+                            error = %telemetry::causes(&error),
+                            timer.key = part.first().map(TimerKey::member),
+                            "a timer cannot be carried out; it is tried again"
+                        );
+                    } else {
+                        parts.extend([second, first]);
+                    }
+                    continue;
+                }
+            };
+            for kind in TimerKind::ALL {
+                let count = done.fired.iter().filter(|key| key.kind == kind).count() as u64;
+                if count > 0 {
+                    metrics::counter!(telemetry::TIMERS_FIRED, "kind" => kind.as_str())
+                        .increment(count);
+                }
+            }
+            if !done.fired.is_empty() {
+                (self.on_fired)(&done);
+            }
+            self.enter(&done.armed).await;
+            fired.extend(done.fired);
+        }
+        Ok(fired)
+    }
+
+    async fn fire_part(&self, hand: usize, keys: &[TimerKey]) -> Result<fire::Done, StoreError> {
+        // Kept only when it came through whole: after a failure its state is anybody's guess.
+        let mut own = self.hands[hand].lock().await;
+        let taken = own.take();
+        let work = async {
+            let mut db = match taken {
+                Some(db) => db,
+                None => {
+                    let mut db = store::own_connection(&self.pool, STATEMENT_WITHIN).await?;
+                    // A ticket that somebody holds is left out, not waited for.
+                    sqlx::raw_sql("SET lock_timeout = '500ms'").execute(&mut db).await?;
+                    db
+                }
+            };
+            let done = fire::fire(&mut db, &self.offices, keys).await?;
+            Ok::<_, StoreError>((db, done))
+        };
+        let (db, done) = within(STATEMENT_WITHIN, work).await?;
+        *own = Some(db);
+        Ok(done)
     }
 
     async fn current_epoch(&self) -> Result<i64, StepError> {
@@ -322,10 +388,9 @@ impl Runner {
 
     /// Takes or renews this replica's turn at reconciling.
     async fn take_turn(&self) -> Result<bool, StoreError> {
-        let seconds = STATEMENT_WITHIN.as_secs_f64() * 3.0;
         within(STATEMENT_WITHIN, async {
             let mut db = self.pool.acquire().await?;
-            store::lease::take(&mut db, "schedule", &self.owner, seconds).await
+            store::lease::take(&mut db, LEASE, &self.owner, LEASE_S).await
         })
         .await
     }
@@ -356,17 +421,20 @@ impl Runner {
         // While Redis works, what it will claim in a moment is left to it.
         let late = if self.index_works() { self.settings.late } else { Duration::ZERO };
         let mut swept = 0;
+        let mut after: Option<TimerKey> = None;
         loop {
             let limit = self.settings.batch as i64;
             let keys = within(STATEMENT_WITHIN, async {
                 let mut db = self.pool.acquire().await?;
-                store::timer::late(&mut db, late.as_secs_f64(), limit).await
+                store::timer::late(&mut db, late.as_secs_f64(), after.as_ref(), limit).await
             })
             .await?;
-            if keys.is_empty() {
+            // What cannot be carried out now must not stand before what can.
+            after = keys.last().copied();
+            if after.is_none() {
                 break;
             }
-            swept += self.fire(&keys).await?.fired.len();
+            swept += self.fire(self.hands.len() - 1, &keys).await?.len();
             self.take_turn().await?;
         }
         if swept > 0 {
@@ -392,6 +460,9 @@ impl Runner {
             let page = within(STATEMENT_WITHIN, page).await?;
             self.index.schedule(&page).await?;
             entered += page.len();
+            // A long one must not lose its turn.
+            within(STATEMENT_WITHIN, store::lease::take(&mut db, LEASE, &self.owner, LEASE_S))
+                .await?;
             after = page.last().copied();
             if (page.len() as i64) < PAGE {
                 break;

@@ -65,12 +65,13 @@ impl StoreError {
 
     /// Whether somebody else changed what this rested on, at the same time: what was refused may
     /// go through once it is decided anew. (A unique key that was taken meanwhile, a guard that no
-    /// longer held, a deadlock.)
+    /// longer held, a lock that was not given up in time, a deadlock.)
     #[must_use]
     pub fn is_overtaken(&self) -> bool {
         let (Self::Refused(error) | Self::Unavailable(error)) = self else { return false };
         let sqlx::Error::Database(error) = error else { return false };
-        error.is_unique_violation() || error.code().is_some_and(|code| code.starts_with("40"))
+        error.is_unique_violation()
+            || error.code().is_some_and(|code| code.starts_with("40") || code == "55P03")
     }
 
     /// Whether a unique or primary key was already taken.

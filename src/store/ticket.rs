@@ -308,27 +308,14 @@ pub async fn write(
     Ok(())
 }
 
-/// Those of the timers' tickets that are emergencies (RD3.2): few, and an index has them.
-///
-/// # Errors
-/// [`StoreError`].
-pub async fn emergencies(
-    db: &mut PgConnection,
-    timers: &[TimerKey],
-) -> Result<BTreeSet<(OfficeId, RegisterNumber)>, StoreError> {
-    let offices: Vec<i32> = timers.iter().map(|key| key.office.0).collect();
-    let tickets: Vec<i64> = timers.iter().map(|key| key.ticket.as_i64()).collect();
-    let rows = sqlx::query!(
-        "SELECT DISTINCT t.office_id, t.ticket
-         FROM unnest($1::int[], $2::bigint[]) AS i(office_id, ticket)
-         JOIN ticket t ON t.office_id = i.office_id AND t.ticket = i.ticket
-         WHERE t.urgency = 0 AND t.is_open",
-        &offices,
-        &tickets
-    )
-    .fetch_all(db)
-    .await?;
-    rows.into_iter().map(|row| Ok((OfficeId(row.office_id), number(row.ticket)?))).collect()
+/// A ticket's state from its two columns.
+pub(super) fn state(name: &str, mut data: serde_json::Value) -> Result<State, StoreError> {
+    let wrong = bad("ticket", "state_data");
+    match data.as_object_mut() {
+        Some(fields) => fields.insert("state".to_owned(), name.into()),
+        None => return Err(wrong),
+    };
+    serde_json::from_value(data).map_err(|_| wrong)
 }
 
 /// Open tickets whose dates an older calendar computed, locked.

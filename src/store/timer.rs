@@ -7,68 +7,59 @@ use crate::{
         id::{OfficeId, StaffId},
         level::Level,
         register::RegisterNumber,
-        ticket::{State, Ticket},
+        ticket::Ticket,
         timer::TimerKind,
     },
     schedule::TimerKey,
 };
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
+use std::collections::BTreeSet;
 
-/// A timer that this transaction has fired, with its ticket, locked.
+/// A timer that is armed in this generation and due, with its ticket as it stands.
 #[derive(Debug)]
-pub struct Fired {
-    /// Which.
+pub struct Due {
+    /// Which; its time as the database holds it.
     pub key: TimerKey,
     /// The ticket's dates.
     pub accepted_at: DateTime<Utc>,
-    /// The ticket as it stands.
+    /// The ticket.
     pub ticket: Ticket,
+    /// RD3.2.
+    pub urgent: bool,
     /// The number of its newest event.
     pub events: i32,
     /// And that event's hash.
     pub chain: Link,
 }
 
-/// Locks the tickets, then fires those timers that are armed in this generation and due by the
-/// database's clock (one second of tolerance for the clock that called them due). Stale and
-/// repeated claims change nothing: this predicate is the fence (scheduling.md B5).
-///
-/// Returns the database's time and what was fired.
+/// Those of the timers that are armed in this generation and due by the database's clock (one
+/// second of tolerance for the clock that called them due), with the database's time. A row that
+/// the domain cannot read is left out and said in the log: it must not hold up the others.
 ///
 /// # Errors
 /// [`StoreError`].
-pub async fn fire(
+pub async fn look(
     db: &mut PgConnection,
     keys: &[TimerKey],
-) -> Result<(DateTime<Utc>, Vec<Fired>), StoreError> {
+) -> Result<(DateTime<Utc>, Vec<Due>), StoreError> {
     let offices: Vec<i32> = keys.iter().map(|key| key.office.0).collect();
     let tickets: Vec<i64> = keys.iter().map(|key| key.ticket.as_i64()).collect();
     let kinds: Vec<i16> = keys.iter().map(|key| key.kind.number()).collect();
     let generations: Vec<i32> = keys.iter().map(|key| key.generation).collect();
     let rows = sqlx::query!(
         r#"
-        WITH due AS (
-            SELECT * FROM unnest($1::int[], $2::bigint[], $3::smallint[], $4::int[])
-                AS i(office_id, ticket, kind, gen)
-        ), locked AS MATERIALIZED (
-            SELECT t.* FROM ticket t
-            JOIN (SELECT DISTINCT office_id, ticket FROM due) d USING (office_id, ticket)
-            ORDER BY t.office_id, t.ticket
-            FOR UPDATE OF t
-        ), fired AS (
-            UPDATE timer SET state = 1
-            FROM due JOIN locked USING (office_id, ticket)
-            WHERE timer.office_id = due.office_id AND timer.ticket = due.ticket
-              AND timer.kind = due.kind AND timer.gen = due.gen
-              AND timer.state = 0 AND timer.due_at <= now() + interval '1 second'
-            RETURNING timer.office_id, timer.ticket, timer.kind, timer.gen, timer.due_at AS fell_due_at
-        )
-        SELECT now() AS "now!", fired.kind, fired.gen, fired.fell_due_at, locked.office_id,
-               locked.ticket, state_data || jsonb_build_object('state', state) AS "state!",
-               level, due_at, provisional, accountable, overdue, accepted_at, events, chain
-        FROM fired JOIN locked USING (office_id, ticket)
-        ORDER BY locked.office_id, locked.ticket, fired.fell_due_at, fired.kind
+        SELECT now() AS "now!", i.office_id AS "office_id!", i.ticket AS "ticket!",
+               i.kind AS "kind!", i.gen AS "gen!", m.due_at AS fell_due_at, t.state, t.state_data,
+               t.level, t.due_at, t.provisional, t.accountable, t.overdue, t.urgency,
+               t.accepted_at, t.events, t.chain
+        FROM unnest($1::int[], $2::bigint[], $3::smallint[], $4::int[])
+            AS i(office_id, ticket, kind, gen)
+        CROSS JOIN LATERAL (SELECT * FROM timer m WHERE m.office_id = i.office_id
+            AND m.ticket = i.ticket AND m.kind = i.kind LIMIT 1) m
+        CROSS JOIN LATERAL (SELECT * FROM ticket t WHERE t.office_id = i.office_id
+            AND t.ticket = i.ticket LIMIT 1) t
+        WHERE m.gen = i.gen AND m.state = 0 AND m.due_at <= now() + interval '1 second'
         "#,
         &offices,
         &tickets,
@@ -78,22 +69,15 @@ pub async fn fire(
     .fetch_all(db)
     .await?;
     let now = rows.first().map_or_else(DateTime::default, |row| row.now);
-    let fired = rows
-        .into_iter()
-        .map(|row| {
-            let state: State =
-                serde_json::from_value(row.state).map_err(|_| bad("ticket", "state_data"))?;
-            Ok(Fired {
-                key: TimerKey {
-                    office: OfficeId(row.office_id),
-                    ticket: number(row.ticket)?,
-                    kind: TimerKind::from_number(row.kind).ok_or(bad("timer", "kind"))?,
-                    generation: row.r#gen,
-                    due_at: row.fell_due_at,
-                },
+    let mut due = Vec::with_capacity(rows.len());
+    for row in rows {
+        let (office, ticket) = (row.office_id, row.ticket);
+        let read = || -> Result<Due, StoreError> {
+            Ok(Due {
+                key: key(office, ticket, row.kind, row.r#gen, row.fell_due_at)?,
                 accepted_at: row.accepted_at,
                 ticket: Ticket {
-                    state,
+                    state: super::ticket::state(&row.state, row.state_data)?,
                     level: Level::from_number(row.level).ok_or(bad("ticket", "level"))?,
                     due_at: row.due_at,
                     provisional: row.provisional,
@@ -101,18 +85,51 @@ pub async fn fire(
                     cause: None,
                     overdue: row.overdue,
                 },
+                urgent: row.urgency == 0,
                 events: row.events,
                 chain: Link(row.chain.try_into().map_err(|_| bad("ticket", "chain"))?),
             })
-        })
-        .collect::<Result<_, StoreError>>()?;
-    Ok((now, fired))
+        };
+        match read() {
+            Ok(one) => due.push(one),
+            Err(error) => tracing::error!(
+                %error, office.id = office, ticket.key = ticket,
+                "a timer waits for a ticket that cannot be read"
+            ),
+        }
+    }
+    Ok((now, due))
 }
 
-/// What fired timers do to tickets, column by column.
+/// Locks the timers' tickets until the end of the transaction, in the order of their keys; those
+/// that somebody else holds are left out, and their timers with them.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn lock_tickets(
+    db: &mut PgConnection,
+    keys: &[TimerKey],
+) -> Result<BTreeSet<(OfficeId, RegisterNumber)>, StoreError> {
+    let wanted: BTreeSet<_> = keys.iter().map(|key| (key.office, key.ticket)).collect();
+    let offices: Vec<i32> = wanted.iter().map(|key| key.0.0).collect();
+    let tickets: Vec<i64> = wanted.iter().map(|key| key.1.as_i64()).collect();
+    let rows = sqlx::query!(
+        "SELECT t.office_id, t.ticket FROM unnest($1::int[], $2::bigint[]) AS i(office_id, ticket)
+         JOIN ticket t ON t.office_id = i.office_id AND t.ticket = i.ticket
+         ORDER BY t.office_id, t.ticket FOR UPDATE OF t SKIP LOCKED",
+        &offices,
+        &tickets
+    )
+    .fetch_all(db)
+    .await?;
+    rows.into_iter().map(|row| Ok((OfficeId(row.office_id), number(row.ticket)?))).collect()
+}
+
+/// What due timers do, column by column.
 #[derive(Debug, Default)]
 #[expect(missing_docs, reason = "the columns of the tables that are written")]
 pub struct Effects {
+    pub fired: Vec<TimerKey>,
     pub office: Vec<i32>,
     pub ticket: Vec<i64>,
     pub seq: Vec<i32>,
@@ -120,8 +137,8 @@ pub struct Effects {
     pub actor: Vec<String>,
     pub kind: Vec<String>,
     pub data: Vec<String>,
-    pub hash: Vec<Vec<u8>>,
-    pub tell: Vec<String>,
+    pub hash: Vec<[u8; 32]>,
+    pub tell: Vec<&'static str>,
     pub tell_data: Vec<serde_json::Value>,
     pub urgent: Vec<bool>,
     pub not_before: Vec<DateTime<Utc>>,
@@ -129,7 +146,7 @@ pub struct Effects {
     pub arm: Armed,
 }
 
-/// Tickets as they stand after their timers.
+/// Tickets as they stand after their timers, which found them with `was` events.
 #[derive(Debug, Default)]
 #[expect(missing_docs, reason = "the columns of ticket")]
 pub struct Changed {
@@ -139,8 +156,9 @@ pub struct Changed {
     pub due_at: Vec<DateTime<Utc>>,
     pub provisional: Vec<bool>,
     pub overdue: Vec<bool>,
+    pub was: Vec<i32>,
     pub events: Vec<i32>,
-    pub chain: Vec<Vec<u8>>,
+    pub chain: Vec<[u8; 32]>,
 }
 
 /// Timers to arm anew.
@@ -153,21 +171,43 @@ pub struct Armed {
     pub due_at: Vec<DateTime<Utc>>,
 }
 
-/// Writes the effects in one statement; returns the timers that were armed anew.
+/// Fires the timers and writes their effects in one statement; nothing of it where a ticket or a
+/// timer is no longer as [`look`] saw it. This guard is the fence (scheduling.md B5): of all that
+/// claim a timer, one finds it armed in its generation.
 ///
 /// # Errors
-/// [`StoreError`].
-pub async fn write_effects(
-    db: &mut PgConnection,
-    effects: &Effects,
-) -> Result<Vec<TimerKey>, StoreError> {
-    let Effects { tickets: c, arm: a, .. } = effects;
-    let rows = sqlx::query!(
+/// [`StoreError`]; see [`StoreError::is_overtaken`].
+pub async fn write(db: &mut PgConnection, effects: &Effects) -> Result<(), StoreError> {
+    let Effects { tickets: c, fired, .. } = effects;
+    let offices: Vec<i32> = fired.iter().map(|key| key.office.0).collect();
+    let tickets: Vec<i64> = fired.iter().map(|key| key.ticket.as_i64()).collect();
+    let kinds: Vec<i16> = fired.iter().map(|key| key.kind.number()).collect();
+    let generations: Vec<i32> = fired.iter().map(|key| key.generation).collect();
+    // Armed is compared with a parameter: a literal would offer the index of armed timers, which
+    // says nothing about tickets, to a planner that takes every table for empty.
+    let armed = vec![0_i16; fired.len()];
+    sqlx::query!(
         r#"
-        WITH happened AS (
-            SELECT * FROM unnest($1::int[], $2::bigint[], $3::int[], $4::timestamptz[], $5::text[],
-                $6::text[], $7::text[], $8::bytea[], $9::text[], $10::jsonb[], $11::boolean[],
-                $12::timestamptz[])
+        WITH changed AS (
+            UPDATE ticket SET level = i.level, due_at = i.due_at, provisional = i.provisional,
+                overdue = i.overdue, events = i.events, chain = i.chain
+            FROM unnest($1::int[], $2::bigint[], $3::smallint[], $4::timestamptz[],
+                $5::boolean[], $6::boolean[], $7::int[], $8::int[], $9::bytea[])
+                AS i(office_id, ticket, level, due_at, provisional, overdue, was, events, chain)
+            WHERE ticket.office_id = i.office_id AND ticket.ticket = i.ticket
+              AND ticket.events = i.was
+            RETURNING 1
+        ), fired AS (
+            UPDATE timer SET state = 1
+            FROM unnest($10::int[], $11::bigint[], $12::smallint[], $13::int[], $14::smallint[])
+                AS i(office_id, ticket, kind, gen, state)
+            WHERE timer.office_id = i.office_id AND timer.ticket = i.ticket
+              AND timer.kind = i.kind AND timer.gen = i.gen AND timer.state = i.state
+            RETURNING 1
+        ), happened AS (
+            SELECT * FROM unnest($15::int[], $16::bigint[], $17::int[], $18::timestamptz[],
+                $19::text[], $20::text[], $21::text[], $22::bytea[], $23::text[], $24::jsonb[],
+                $25::boolean[], $26::timestamptz[])
                 AS i(office_id, ticket, seq, at, actor, kind, data, hash, tell, tell_data, urgent, not_before)
         ), events AS (
             INSERT INTO event (office_id, ticket, seq, at, actor, kind, data, hash)
@@ -175,22 +215,24 @@ pub async fn write_effects(
         ), told AS (
             INSERT INTO outbox (office_id, kind, ticket, urgent, data, created_at, not_before)
             SELECT office_id, tell, ticket, urgent, tell_data, at, not_before FROM happened
-        ), changed AS (
-            UPDATE ticket SET level = i.level, due_at = i.due_at, provisional = i.provisional,
-                overdue = i.overdue, events = i.events, chain = i.chain
-            FROM unnest($13::int[], $14::bigint[], $15::smallint[], $16::timestamptz[],
-                $17::boolean[], $18::boolean[], $19::int[], $20::bytea[])
-                AS i(office_id, ticket, level, due_at, provisional, overdue, events, chain)
-            WHERE ticket.office_id = i.office_id AND ticket.ticket = i.ticket
         )
-        INSERT INTO timer AS t (office_id, ticket, kind, gen, state, due_at)
-        SELECT office_id, ticket, kind, 1, 0, due_at
-        FROM unnest($21::int[], $22::bigint[], $23::smallint[], $24::timestamptz[])
-            AS i(office_id, ticket, kind, due_at)
-        ON CONFLICT (office_id, ticket, kind) DO UPDATE
-            SET gen = t.gen + 1, state = 0, due_at = excluded.due_at
-        RETURNING office_id, ticket, kind, gen, due_at
+        SELECT as_expected('ticket', (SELECT count(*) FROM changed), cardinality($1)) AS "changed!",
+               as_expected('timer', (SELECT count(*) FROM fired), cardinality($10)) AS "fired!"
         "#,
+        &c.office,
+        &c.ticket,
+        &c.level,
+        &c.due_at,
+        &c.provisional,
+        &c.overdue,
+        &c.was,
+        &c.events,
+        &c.chain as &[[u8; 32]],
+        &offices,
+        &tickets,
+        &kinds,
+        &generations,
+        &armed,
         &effects.office,
         &effects.ticket,
         &effects.seq,
@@ -198,54 +240,67 @@ pub async fn write_effects(
         &effects.actor,
         &effects.kind,
         &effects.data,
-        &effects.hash,
-        &effects.tell,
+        &effects.hash as &[[u8; 32]],
+        &effects.tell as &[&str],
         &effects.tell_data,
         &effects.urgent,
         &effects.not_before,
-        &c.office,
-        &c.ticket,
-        &c.level,
-        &c.due_at,
-        &c.provisional,
-        &c.overdue,
-        &c.events,
-        &c.chain,
-        &a.office,
-        &a.ticket,
-        &a.kind,
-        &a.due_at,
+    )
+    .fetch_one(db)
+    .await?;
+    Ok(())
+}
+
+/// Arms timers anew, each as a new generation; the caller has changed their tickets in the same
+/// transaction.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn arm_anew(db: &mut PgConnection, arm: &Armed) -> Result<Vec<TimerKey>, StoreError> {
+    let rows = sqlx::query!(
+        "INSERT INTO timer AS t (office_id, ticket, kind, gen, state, due_at)
+         SELECT office_id, ticket, kind, 1, 0, due_at
+         FROM unnest($1::int[], $2::bigint[], $3::smallint[], $4::timestamptz[])
+             AS i(office_id, ticket, kind, due_at)
+         ON CONFLICT (office_id, ticket, kind) DO UPDATE
+             SET gen = t.gen + 1, state = 0, due_at = excluded.due_at
+         RETURNING office_id, ticket, kind, gen, due_at",
+        &arm.office,
+        &arm.ticket,
+        &arm.kind,
+        &arm.due_at,
     )
     .fetch_all(db)
     .await?;
     rows.into_iter()
-        .map(|row| {
-            Ok(TimerKey {
-                office: OfficeId(row.office_id),
-                ticket: number(row.ticket)?,
-                kind: TimerKind::from_number(row.kind).ok_or(bad("timer", "kind"))?,
-                generation: row.r#gen,
-                due_at: row.due_at,
-            })
-        })
+        .map(|row| key(row.office_id, row.ticket, row.kind, row.r#gen, row.due_at))
         .collect()
 }
 
 /// Armed timers that are due for at least `late_s` seconds by the database's clock, the oldest
-/// first.
+/// first, after this one.
 ///
 /// # Errors
 /// [`StoreError`].
 pub async fn late(
     db: &mut PgConnection,
     late_s: f64,
+    after: Option<&TimerKey>,
     limit: i64,
 ) -> Result<Vec<TimerKey>, StoreError> {
+    let (office, ticket, kind) =
+        after.map_or((0, 0, 0), |key| (key.office.0, key.ticket.as_i64(), key.kind.number()));
+    let due_at = after.map_or(DateTime::UNIX_EPOCH, |key| key.due_at);
     let rows = sqlx::query!(
         "SELECT office_id, ticket, kind, gen, due_at FROM timer
          WHERE state = 0 AND due_at <= now() - make_interval(secs => $1)
-         ORDER BY due_at LIMIT $2",
+           AND (due_at, office_id, ticket, kind) > ($2, $3, $4, $5)
+         ORDER BY due_at, office_id, ticket, kind LIMIT $6",
         late_s,
+        due_at,
+        office,
+        ticket,
+        kind,
         limit
     )
     .fetch_all(db)
@@ -411,24 +466,28 @@ fn key(
     })
 }
 
-/// Those of the timers that are armed in this very generation.
+/// Those of the timers that are armed in this very generation, and in how many milliseconds each is
+/// due by the database's clock; negative when it is due.
 ///
 /// # Errors
 /// [`StoreError`].
 pub async fn still_armed(
     db: &mut PgConnection,
     keys: &[TimerKey],
-) -> Result<Vec<TimerKey>, StoreError> {
+) -> Result<Vec<(TimerKey, i64)>, StoreError> {
     let offices: Vec<i32> = keys.iter().map(|key| key.office.0).collect();
     let tickets: Vec<i64> = keys.iter().map(|key| key.ticket.as_i64()).collect();
     let kinds: Vec<i16> = keys.iter().map(|key| key.kind.number()).collect();
     let generations: Vec<i32> = keys.iter().map(|key| key.generation).collect();
     let rows = sqlx::query!(
-        "SELECT t.office_id, t.ticket, t.kind, t.gen, t.due_at
-         FROM unnest($1::int[], $2::bigint[], $3::smallint[], $4::int[])
-            AS i(office_id, ticket, kind, gen)
-         JOIN timer t USING (office_id, ticket, kind, gen)
-         WHERE t.state = 0",
+        r#"SELECT i.office_id AS "office_id!", i.ticket AS "ticket!", i.kind AS "kind!",
+                  i.gen AS "gen!", m.due_at,
+                  (extract(epoch FROM m.due_at - now()) * 1000)::bigint AS "in_ms!"
+           FROM unnest($1::int[], $2::bigint[], $3::smallint[], $4::int[])
+               AS i(office_id, ticket, kind, gen)
+           CROSS JOIN LATERAL (SELECT * FROM timer m WHERE m.office_id = i.office_id
+               AND m.ticket = i.ticket AND m.kind = i.kind LIMIT 1) m
+           WHERE m.gen = i.gen AND m.state = 0"#,
         &offices,
         &tickets,
         &kinds,
@@ -437,6 +496,8 @@ pub async fn still_armed(
     .fetch_all(db)
     .await?;
     rows.into_iter()
-        .map(|row| key(row.office_id, row.ticket, row.kind, row.r#gen, row.due_at))
+        .map(|row| {
+            Ok((key(row.office_id, row.ticket, row.kind, row.r#gen, row.due_at)?, row.in_ms))
+        })
         .collect()
 }

@@ -261,7 +261,7 @@ async fn r6_under_hand_up_each_level_runs_from_the_limit_before_however_late_it_
     offices.reload(&mut db).await.unwrap();
     // Years later by the database's clock.
     loop {
-        let late = store::timer::late(&mut db, 0.0, 100).await.unwrap();
+        let late = store::timer::late(&mut db, 0.0, None, 100).await.unwrap();
         if late.is_empty() {
             break;
         }
