@@ -8,6 +8,7 @@ use crate::{
     housekeeping,
     http::{self, App, Shared, live::Live, serve::Limits},
     intake::{Committed, Intake, OnCommit},
+    lifecycle::Wake,
     offices::{Office, Offices},
     relay::{Relay, Targets},
     schedule::{
@@ -324,6 +325,8 @@ fn entering(
     stop: CancellationToken,
 ) -> mpsc::Sender<Vec<TimerKey>> {
     const BATCHES: usize = 256;
+    const MOMENT: Duration = Duration::from_millis(20);
+    let gather = Wake::default();
     let (sender, mut receiver) = mpsc::channel::<Vec<TimerKey>>(BATCHES);
     workers.spawn(async move {
         let mut batches = Vec::new();
@@ -331,6 +334,11 @@ fn entering(
             tokio::select! {
                 () = stop.cancelled() => return,
                 taken = receiver.recv_many(&mut batches, BATCHES) => if taken == 0 { return },
+            }
+            // Nothing of a new ticket is due at once: what follows on its heels goes along.
+            gather.wait(MOMENT, &stop).await;
+            while let Ok(more) = receiver.try_recv() {
+                batches.push(more);
             }
             let timers: Vec<TimerKey> = batches.drain(..).flatten().collect();
             schedule.enter(&timers).await;

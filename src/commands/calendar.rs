@@ -193,6 +193,9 @@ async fn recompute(pool: &sqlx::PgPool) -> Result<(), StartError> {
         let amended = amend::recompute(pool, &clock, &office).await.map_err(failed)?;
         println!("{}", amend::summary(&office, &amended, &clock));
     }
+    // This process does not know the schedule's Redis: the gateways fill it anew.
+    let mut db = pool.acquire().await.map_err(sql)?;
+    store::timer::next_epoch(&mut db, store::timer::SHARD).await.map_err(failed)?;
     Ok(())
 }
 

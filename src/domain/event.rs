@@ -37,6 +37,9 @@ pub enum Happened {
         channel: ChannelKind,
         /// SHA-256 of the original, in hex.
         digest: String,
+        /// RD3.2: these words made the matter an emergency.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        urgent: bool,
     },
     /// R7.e: the first receiver; answers for the matter to the end.
     Claimed {

@@ -202,6 +202,7 @@ struct Head {
     events: i32,
     chain: Link,
     made: Made,
+    urgent: bool,
     grows: Grows,
 }
 
@@ -223,7 +224,8 @@ impl Head {
             provisional: growing.provisional,
         };
         let grows = Grows::Open(growing.events);
-        Self { events: growing.events, chain: growing.chain, made, grows }
+        let Growing { events, chain, urgent, .. } = *growing;
+        Self { events, chain, made, urgent, grows }
     }
 }
 
@@ -337,7 +339,8 @@ impl<'a> Builder<'a> {
         tickets.events.push(0);
         tickets.chain.push(START.0);
         let grows = Grows::New(tickets.ticket.len() - 1);
-        self.heads.insert((office.id, ticket), Head { events: 0, chain: START, made, grows });
+        self.heads
+            .insert((office.id, ticket), Head { events: 0, chain: START, made, urgent, grows });
         if let Some(thread) = submission.thread.as_deref() {
             self.opened.insert((office.id, thread), ticket);
         }
@@ -386,14 +389,22 @@ impl<'a> Builder<'a> {
     /// One more message on the citizen's open ticket.
     fn append(&mut self, waiting: &'a Waiting, ticket: RegisterNumber) -> Result<Made, StoreError> {
         let Waiting { office, submission, received_at, digest, .. } = waiting;
-        let received =
-            Happened::MessageReceived { channel: submission.channel, digest: hex::encode(digest) };
+        let alarming = submission.urgent || office.policy.sounds_urgent(&submission.text);
+        let head = self.head(office.id, ticket)?;
+        let becomes_urgent = alarming && !head.urgent;
+        head.urgent |= alarming;
+        let received = Happened::MessageReceived {
+            channel: submission.channel,
+            digest: hex::encode(digest),
+            urgent: becomes_urgent,
+        };
         self.happen(waiting, ticket, Actor::Citizen, &received, Some(submission))?;
         let head = self.head(office.id, ticket)?;
+        // RD3.2: what is added to an emergency is told at any hour as well.
+        let urgent = head.urgent;
         let first_growth = matches!(head.grows, Grows::Open(was) if head.events == was + 1);
         let made = Made { appended: true, ..head.made };
-        let urgent = submission.urgent || office.policy.sounds_urgent(&submission.text);
-        if first_growth || urgent {
+        if first_growth || becomes_urgent {
             // Not at once: a burst is told as one (the relay joins what is pending for a ticket).
             self.effect(waiting, "grew", ticket, urgent, *received_at + self.quiet);
         }
@@ -498,12 +509,14 @@ impl<'a> Builder<'a> {
         for ((office, ticket), head) in &self.heads {
             match head.grows {
                 Grows::New(row) => {
+                    writes.tickets.urgency[row] = if head.urgent { 0 } else { 1 };
                     writes.tickets.events[row] = head.events;
                     writes.tickets.chain[row] = head.chain.0;
                 }
                 Grows::Open(was) => {
                     writes.grown.office.push(office.0);
                     writes.grown.ticket.push(ticket.as_i64());
+                    writes.grown.urgency.push(if head.urgent { 0 } else { 1 });
                     writes.grown.was.push(was);
                     writes.grown.events.push(head.events);
                     writes.grown.chain.push(head.chain.0);

@@ -73,7 +73,6 @@ impl From<IndexError> for StepError {
 /// Told after each batch that changed tickets.
 pub type OnFired = Arc<dyn Fn(&fire::Done) + Send + Sync>;
 
-const SHARD: i16 = 0;
 /// The turn at reconciling, and for how long it holds, in seconds: with a replica that was killed
 /// holding it, nothing is rebuilt or swept meanwhile.
 const LEASE: &str = "schedule";
@@ -94,6 +93,9 @@ pub struct Runner {
     epoch: AtomicI64,
     index_works: AtomicBool,
     steps: AtomicU64,
+    /// Passes of the reconciler, and since which of them fewer ids were found than timers.
+    passes: AtomicU64,
+    short_since: AtomicU64,
     /// A connection for each worker and, last, for the sweep, once it has one.
     hands: Vec<Mutex<Option<PgConnection>>>,
 }
@@ -130,6 +132,8 @@ impl Runner {
             epoch: AtomicI64::new(0),
             index_works: AtomicBool::new(true),
             steps: AtomicU64::new(0),
+            passes: AtomicU64::new(0),
+            short_since: AtomicU64::new(0),
             hands: (0..=settings.workers.max(1)).map(|_| Mutex::default()).collect(),
         })
     }
@@ -215,6 +219,13 @@ impl Runner {
 
     /// Rebuilds and sweeps until `shutdown`.
     pub async fn keep_true(self: Arc<Self>, shutdown: CancellationToken) {
+        if let Ok(policy) = self.index.memory_policy().await
+            && policy != "noeviction"
+        {
+            tracing::warn!(
+                "Redis may drop timers to save memory (maxmemory-policy is {policy}); set it to noeviction, or they fire some seconds late"
+            );
+        }
         while !shutdown.is_cancelled() {
             if let Err(error) = self.reconcile().await {
                 metrics::counter!(telemetry::SCHEDULE_ERRORS).increment(1);
@@ -381,7 +392,7 @@ impl Runner {
     async fn truth(&self) -> Result<Option<i64>, StoreError> {
         within(STATEMENT_WITHIN, async {
             let mut db = self.pool.acquire().await?;
-            store::timer::epoch(&mut db, SHARD).await
+            store::timer::epoch(&mut db, store::timer::SHARD).await
         })
         .await
     }
@@ -393,6 +404,36 @@ impl Runner {
             store::lease::take(&mut db, LEASE, &self.owner, LEASE_S).await
         })
         .await
+    }
+
+    /// Whether ids are missing from the index: evicted, lost with a failover, or dropped while Redis
+    /// was slow. Looked at every few minutes, and believed when it is so twice: what is just being
+    /// entered is not missing.
+    async fn is_short(&self) -> Result<bool, StepError> {
+        const EVERY: u64 = 60;
+        let pass = self.passes.fetch_add(1, Ordering::Relaxed);
+        let before = self.short_since.load(Ordering::Relaxed);
+        if before == 0 && pass % EVERY != EVERY - 1 {
+            return Ok(false);
+        }
+        let armed = within(STATEMENT_WITHIN, async {
+            let mut db = self.pool.acquire().await?;
+            store::timer::armed_count(&mut db).await
+        })
+        .await?;
+        let (waiting, leased) = self.index.counts().await?;
+        let short = ((waiting + leased) as u64) < armed.unsigned_abs();
+        self.short_since.store(if short { pass.max(1) } else { 0 }, Ordering::Relaxed);
+        if short && before > 0 {
+            self.short_since.store(0, Ordering::Relaxed);
+            tracing::warn!(
+                timers.armed = armed,
+                timers.indexed = waiting + leased,
+                "timers are missing from Redis"
+            );
+            return Ok(true);
+        }
+        Ok(false)
     }
 
     /// Rebuilds the index when it is not of the current epoch, and fires what is late straight
@@ -407,7 +448,7 @@ impl Runner {
         let epoch = self.truth().await?;
         match self.index.epoch().await {
             Ok(found) => {
-                if found.is_none() || found != epoch {
+                if found.is_none() || found != epoch || self.is_short().await? {
                     self.rebuild().await?;
                 }
                 self.index_works.store(true, Ordering::Relaxed);
@@ -450,7 +491,9 @@ impl Runner {
     /// [`StepError`].
     pub async fn rebuild(&self) -> Result<usize, StepError> {
         let mut db = self.pool.acquire().await?;
-        let epoch = within(STATEMENT_WITHIN, store::timer::next_epoch(&mut db, SHARD)).await?;
+        let epoch =
+            within(STATEMENT_WITHIN, store::timer::next_epoch(&mut db, store::timer::SHARD))
+                .await?;
         self.index.clear().await?;
         let mut after: Option<TimerKey> = None;
         let mut entered = 0;

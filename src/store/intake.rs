@@ -81,6 +81,8 @@ pub struct Growing {
     pub due_at: DateTime<Utc>,
     /// What a sender is told.
     pub provisional: bool,
+    /// RD3.2.
+    pub urgent: bool,
 }
 
 /// What the database knows about each submission of a batch, in its order.
@@ -105,6 +107,7 @@ pub async fn look(
                b.provisional, h.open_ticket AS "open_ticket?",
                t.events AS "events?", t.chain AS "chain?", t.follow_up_at AS open_follow_up_at,
                t.due_at AS "open_due_at?", t.provisional AS "open_provisional?",
+               t.urgency AS "urgency?",
                r.last AS "last?", s.staff_id AS "staff_id?"
         FROM unnest($1::int[], $2::text[], $3::text[], $4::text[], $5::int[], $6::text[])
             WITH ORDINALITY AS i(office_id, source, source_id, thread, year, login, n)
@@ -160,6 +163,7 @@ pub async fn look(
                     follow_up_at: row.open_follow_up_at,
                     due_at: row.open_due_at.ok_or(bad("ticket", "due_at"))?,
                     provisional: row.open_provisional.ok_or(bad("ticket", "provisional"))?,
+                    urgent: row.urgency == Some(0),
                 }),
             };
             let taken_by = row.staff_id.map(StaffId);
@@ -253,7 +257,7 @@ columns!(
 );
 columns!(
     /// Tickets that grew from `was` events to `events`, column by column.
-    Grown { office: i32, ticket: i64, was: i32, events: i32, chain: [u8; 32] }
+    Grown { office: i32, ticket: i64, urgency: i16, was: i32, events: i32, chain: [u8; 32] }
 );
 columns!(
     /// New tickets, column by column.
@@ -344,9 +348,9 @@ pub async fn write(db: &mut PgConnection, writes: &Writes<'_>) -> Result<(), Sto
                 WHERE h.open_ticket IS NULL
             RETURNING 1
         ), grown AS (
-            UPDATE ticket SET events = i.events, chain = i.chain
-            FROM unnest($8::int[], $9::bigint[], $10::int[], $11::int[], $12::bytea[])
-                AS i(office_id, ticket, was, events, chain)
+            UPDATE ticket SET urgency = i.urgency, events = i.events, chain = i.chain
+            FROM unnest($8::int[], $9::bigint[], $10::smallint[], $11::int[], $12::int[],
+                $13::bytea[]) AS i(office_id, ticket, urgency, was, events, chain)
             WHERE ticket.office_id = i.office_id AND ticket.ticket = i.ticket
               AND ticket.events = i.was AND is_open
             RETURNING 1
@@ -354,14 +358,14 @@ pub async fn write(db: &mut PgConnection, writes: &Writes<'_>) -> Result<(), Sto
             INSERT INTO ticket (office_id, ticket, channel, state, urgency, problem, citizen_name,
                 citizen_phone, thread, registered_at, accepted_at, follow_up_at, due_at,
                 provisional, needs_year, calendar_version, accountable, events, chain)
-            SELECT * FROM unnest($13::int[], $14::bigint[], $15::text[], $16::text[],
-                $17::smallint[], $18::text[], $19::text[], $20::text[], $21::text[],
-                $22::timestamptz[], $23::timestamptz[], $24::timestamptz[], $25::timestamptz[],
-                $26::boolean[], $27::int[], $28::int[], $29::int[], $30::int[], $31::bytea[])
+            SELECT * FROM unnest($14::int[], $15::bigint[], $16::text[], $17::text[],
+                $18::smallint[], $19::text[], $20::text[], $21::text[], $22::text[],
+                $23::timestamptz[], $24::timestamptz[], $25::timestamptz[], $26::timestamptz[],
+                $27::boolean[], $28::int[], $29::int[], $30::int[], $31::int[], $32::bytea[])
         ), happened AS (
-            SELECT * FROM unnest($32::int[], $33::bigint[], $34::int[], $35::timestamptz[],
-                $36::text[], $37::text[], $38::text[], $39::bytea[], $40::text[], $41::text[],
-                $42::timestamptz[], $43::text[], $44::jsonb[], $45::bytea[])
+            SELECT * FROM unnest($33::int[], $34::bigint[], $35::int[], $36::timestamptz[],
+                $37::text[], $38::text[], $39::text[], $40::bytea[], $41::text[], $42::text[],
+                $43::timestamptz[], $44::text[], $45::jsonb[], $46::bytea[])
                 AS i(office_id, ticket, seq, at, actor, kind, data, hash, source, source_id,
                      occurred_at, text, attachments, raw)
         ), events AS (
@@ -375,18 +379,18 @@ pub async fn write(db: &mut PgConnection, writes: &Writes<'_>) -> Result<(), Sto
         ), timers AS (
             INSERT INTO timer (office_id, ticket, kind, gen, state, due_at)
             SELECT office_id, ticket, kind, 1, 0, due_at
-            FROM unnest($46::int[], $47::bigint[], $48::smallint[], $49::timestamptz[])
+            FROM unnest($47::int[], $48::bigint[], $49::smallint[], $50::timestamptz[])
                 AS i(office_id, ticket, kind, due_at)
         ), effects AS (
             INSERT INTO outbox (office_id, kind, ticket, urgent, data, created_at, not_before)
-            SELECT * FROM unnest($50::int[], $51::text[], $52::bigint[], $53::boolean[],
-                $54::jsonb[], $55::timestamptz[], $56::timestamptz[])
+            SELECT * FROM unnest($51::int[], $52::text[], $53::bigint[], $54::boolean[],
+                $55::jsonb[], $56::timestamptz[], $57::timestamptz[])
         ), inbound AS (
             INSERT INTO inbound (office_id, source, source_id, digest, received_at, ticket,
                 appended, follow_up_at, due_at, provisional)
-            SELECT * FROM unnest($57::int[], $58::text[], $59::text[], $60::bytea[],
-                $61::timestamptz[], $62::bigint[], $63::boolean[], $64::timestamptz[],
-                $65::timestamptz[], $66::boolean[])
+            SELECT * FROM unnest($58::int[], $59::text[], $60::text[], $61::bytea[],
+                $62::timestamptz[], $63::bigint[], $64::boolean[], $65::timestamptz[],
+                $66::timestamptz[], $67::boolean[])
         )
         SELECT as_expected('register', (SELECT count(*) FROM numbers), cardinality($1)) AS "numbers!",
                as_expected('thread', (SELECT count(*) FROM threads), cardinality($5)) AS "threads!",
@@ -401,6 +405,7 @@ pub async fn write(db: &mut PgConnection, writes: &Writes<'_>) -> Result<(), Sto
         &h.ticket,
         &g.office,
         &g.ticket,
+        &g.urgency,
         &g.was,
         &g.events,
         &g.chain as &[[u8; 32]],

@@ -16,6 +16,9 @@ use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 use std::collections::BTreeSet;
 
+/// The one shard of the schedule: enough for forty thousand timers a second.
+pub const SHARD: i16 = 0;
+
 /// A timer that is armed in this generation and due, with its ticket as it stands.
 #[derive(Debug)]
 pub struct Due {
@@ -406,6 +409,16 @@ pub async fn next(db: &mut PgConnection, limit: i64) -> Result<Vec<TimerKey>, St
     rows.into_iter()
         .map(|row| key(row.office_id, row.ticket, row.kind, row.r#gen, row.due_at))
         .collect()
+}
+
+/// How many timers are armed.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn armed_count(db: &mut PgConnection) -> Result<i64, StoreError> {
+    Ok(sqlx::query_scalar!(r#"SELECT count(*) AS "count!" FROM timer WHERE state = 0"#)
+        .fetch_one(db)
+        .await?)
 }
 
 /// How many timers are armed, and how late the latest is, in seconds.

@@ -178,6 +178,48 @@ async fn rd3_2_an_urgent_word_marks_the_ticket_and_puts_it_first() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn rd3_2_an_urgent_word_in_a_later_message_makes_the_ticket_an_emergency_once() {
+    let gateway = Spec::at(at("2026-11-28 22:14")).start().await;
+    gateway.accept("other", "灯坏了").await;
+    for (id, text) in [("m1", "灯坏了"), ("m2", "我要轻生"), ("m3", "你们在哪"), ("m4", "轻生")]
+    {
+        let mut message = submission(id, text);
+        message.thread = Some("test:oA".to_owned());
+        gateway.app.intake.accept(gateway.office, message).await.unwrap();
+    }
+    let page = gateway.api("/tickets").await.json();
+    assert_eq!(page["items"][0]["number"], "BCS-2026-000002", "first in the queue");
+    assert_eq!(page["items"][0]["urgent"], true);
+    let marked =
+        "SELECT count(*) FROM event WHERE (data->>'urgent')::boolean AND kind = 'message_received'";
+    assert_eq!(number(&gateway.pool, marked).await, 1, "the trail says when it became one");
+    // RD3.2: at any hour. What is said after it as well, at most once for a burst.
+    let now =
+        "SELECT count(*) FROM outbox WHERE kind = 'grew' AND urgent AND ticket % 1000000000 = 2";
+    assert!(number(&gateway.pool, now).await >= 2);
+    assert!(crate::verify::faults(&gateway).await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_that_fails_at_its_end_is_not_answered_as_received() {
+    let gateway = Spec::at(at("2026-11-24 09:10")).start().await;
+    let mut db = gateway.pool.acquire().await.unwrap();
+    // Refused only when the transaction ends, after every row has been written.
+    sql(
+        &mut db,
+        "CREATE FUNCTION too_late() RETURNS trigger LANGUAGE plpgsql AS $$
+         BEGIN RAISE EXCEPTION 'too late' USING ERRCODE = 'disk_full'; END $$;
+         CREATE CONSTRAINT TRIGGER too_late AFTER INSERT ON ticket DEFERRABLE INITIALLY DEFERRED
+         FOR EACH ROW EXECUTE FUNCTION too_late()",
+    )
+    .await;
+    let answer = gateway.app.intake.accept(gateway.office, submission("s1", "灯坏了")).await;
+    assert!(matches!(answer, Err(AcceptError::Busy(_))), "{answer:?}");
+    sql(&mut db, "DROP TRIGGER too_late ON ticket").await;
+    assert_eq!(of(&gateway.accept("s1", "灯坏了").await), (1, false));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn r7_e_who_registers_at_the_counter_is_accountable() {
     let gateway = Spec::at(at("2026-11-24 09:10")).start().await;
     let mut entry = submission("s1", "灯坏了");

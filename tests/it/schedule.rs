@@ -30,6 +30,9 @@ const SETTINGS: Settings = Settings {
     late: Duration::from_secs(2),
 };
 
+/// As above, with a sweep that comes too late to cover for anything else.
+const WITHOUT_SWEEP: Settings = Settings { late: Duration::from_secs(3600), ..SETTINGS };
+
 /// Seconds that nothing may be late, in a debug build on a busy machine.
 const TOLERABLE_S: f64 = 30.0;
 
@@ -67,7 +70,11 @@ struct Replica {
 
 impl Replica {
     async fn start(pool: &PgPool, redis: &str, name: &str) -> Self {
-        let replica = Self::new(pool, redis, name).await;
+        Self::start_with(pool, redis, name, SETTINGS).await
+    }
+
+    async fn start_with(pool: &PgPool, redis: &str, name: &str, settings: Settings) -> Self {
+        let replica = Self::with(pool, redis, name, settings).await;
         replica.tasks.spawn(Arc::clone(&replica.runner).run(replica.stop.clone()));
         replica.tasks.spawn(Arc::clone(&replica.runner).listen(replica.stop.clone()));
         replica.tasks.spawn(Arc::clone(&replica.runner).keep_true(replica.stop.clone()));
@@ -75,11 +82,15 @@ impl Replica {
     }
 
     async fn new(pool: &PgPool, redis: &str, name: &str) -> Self {
+        Self::with(pool, redis, name, SETTINGS).await
+    }
+
+    async fn with(pool: &PgPool, redis: &str, name: &str, settings: Settings) -> Self {
         let offices = Arc::new(Offices::default());
         offices.reload(&mut pool.acquire().await.unwrap()).await.unwrap();
         let index = Index::new(redis, "test").unwrap();
         let runner =
-            Runner::new(pool.clone(), index, offices, SETTINGS, name.to_owned(), Arc::new(|_| {}));
+            Runner::new(pool.clone(), index, offices, settings, name.to_owned(), Arc::new(|_| {}));
         Self { runner, stop: CancellationToken::new(), tasks: TaskTracker::new() }
     }
 
@@ -123,8 +134,9 @@ async fn flushall_in_the_middle_of_20000_due_at_one_instant_loses_none() {
     let (pool, _) = office().await;
     let redis = OwnRedis::start().await;
     tickets(&pool, 20_000, 1500).await;
-    let one = Replica::start(&pool, &redis.url(), "one").await;
-    let two = Replica::start(&pool, &redis.url(), "two").await;
+    // The sweep is off: the rebuild alone brings them back.
+    let one = Replica::start_with(&pool, &redis.url(), "one", WITHOUT_SWEEP).await;
+    let two = Replica::start_with(&pool, &redis.url(), "two", WITHOUT_SWEEP).await;
     until("some have fired", async || effects(&pool).await > 2000).await;
     redis.command("FLUSHALL").await.unwrap();
     assert!(effects(&pool).await < 20_000, "it was in the middle");
@@ -152,7 +164,8 @@ async fn a_replica_killed_holding_leases_delays_and_loses_nothing() {
     intake_gateway::schedule::fire::fire(&mut db, &offices, &half).await.unwrap();
     drop((db, leased, dead));
 
-    let alive = Replica::start(&pool, &redis.url(), "alive").await;
+    // The sweep is off: the leases' end alone brings them back.
+    let alive = Replica::start_with(&pool, &redis.url(), "alive", WITHOUT_SWEEP).await;
     each_took_effect_once(&pool, 3000).await;
     alive.end().await;
 }
@@ -289,6 +302,57 @@ async fn foreign_entries_in_redis_harm_nothing() {
     assert_eq!(one.runner.step().await.unwrap().fired, 10);
     assert_eq!(one.runner.index().counts().await.unwrap(), (0, 0));
     assert_eq!(effects(&pool).await, 10);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ticket_that_somebody_holds_delays_no_other_and_fires_when_it_is_free() {
+    let (pool, _) = office().await;
+    let redis = OwnRedis::start().await;
+    tickets(&pool, 300, 0).await;
+    let mut holder = pool.begin().await.unwrap();
+    sql(&mut holder, "SELECT FROM ticket WHERE ticket = 2026000000007 FOR UPDATE").await;
+    let one = Replica::new(&pool, &redis.url(), "one").await;
+    one.runner.rebuild().await.unwrap();
+    assert_eq!(one.runner.step().await.unwrap().fired, 299);
+    assert_eq!(one.runner.reconcile().await.unwrap(), 0, "the sweep does not wait for it either");
+    holder.rollback().await.unwrap();
+    until("the sweep finds it", async || one.runner.reconcile().await.unwrap() == 1).await;
+    each_took_effect_once(&pool, 300).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_timer_that_cannot_be_carried_out_holds_up_no_other() {
+    let (pool, _) = office().await;
+    let redis = OwnRedis::start().await;
+    tickets(&pool, 200, 0).await;
+    let mut db = pool.acquire().await.unwrap();
+    // One whose event the database refuses, one whose ticket cannot be read, one without a ticket.
+    sql(&mut db, "ALTER TABLE event ADD CHECK (ticket <> 2026000000050)").await;
+    sql(&mut db, "UPDATE ticket SET state_data = '[]' WHERE ticket = 2026000000060").await;
+    sql(&mut db, "INSERT INTO timer VALUES (1, 2026000009999, 1, 1, 0, now())").await;
+    let one = Replica::new(&pool, &redis.url(), "one").await;
+    one.runner.rebuild().await.unwrap();
+    assert_eq!(one.runner.step().await.unwrap().fired, 198);
+    assert_eq!(one.runner.reconcile().await.unwrap(), 0);
+    assert_eq!(number(&pool, "SELECT count(*) FROM timer WHERE state = 0").await, 3);
+    assert_eq!(effects(&pool).await, 198);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ids_that_went_missing_from_redis_are_entered_again() {
+    let (pool, _) = office().await;
+    let redis = OwnRedis::start().await;
+    tickets(&pool, 50, 3_600_000).await;
+    let one = Replica::with(&pool, &redis.url(), "one", WITHOUT_SWEEP).await;
+    one.runner.reconcile().await.unwrap();
+    let mut db = pool.acquire().await.unwrap();
+    let lost = store::timer::armed_after(&mut db, None, 20).await.unwrap();
+    one.runner.index().remove(&lost).await.unwrap();
+    assert_eq!(one.runner.index().counts().await.unwrap(), (30, 0));
+    for _ in 0..62 {
+        one.runner.reconcile().await.unwrap();
+    }
+    assert_eq!(one.runner.index().counts().await.unwrap(), (50, 0));
 }
 
 #[tokio::test(flavor = "multi_thread")]

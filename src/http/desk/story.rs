@@ -90,6 +90,9 @@ fn title(happened: &Happened, now: DateTime<Utc>) -> String {
                 provisional(p)
             )
         }
+        Happened::MessageReceived { channel, urgent: true, .. } => {
+            format!("通过{}补充，列为紧急", channel.label())
+        }
         Happened::MessageReceived { channel, .. } => format!("通过{}补充", channel.label()),
         Happened::Claimed { .. } => "认领，首次接待，负责到底".to_owned(),
         Happened::Triaged { cause } => {
