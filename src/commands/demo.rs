@@ -24,6 +24,7 @@ use intake_gateway::{
 use secrecy::ExposeSecret;
 use sqlx::{PgConnection, PgPool};
 use std::{path::Path, process::ExitCode};
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 const CODE: &str = "demo";
@@ -110,8 +111,6 @@ pub async fn run(file: Option<&Path>, access: &Path) -> Result<ExitCode, StartEr
         past(&config, pool.clone(), office).await?;
     }
 
-    let clock = Clock::system();
-    let gateway = Gateway::new(&config, pool, clock.clone()).await?;
     let address = |listener: &tokio::net::TcpListener| {
         listener.local_addr().map(|at| format!("http://{at}")).unwrap_or_default()
     };
@@ -126,14 +125,30 @@ pub async fn run(file: Option<&Path>, access: &Path) -> Result<ExitCode, StartEr
         staff,
     };
     let outside = Outside::new(written.clone())?;
-    let serving = tokio::spawn(gateway.serve(public, ops, Process::All, stop.clone()));
-
+    let (public, public_tonight) = twice(public)?;
+    let (ops, ops_tonight) = twice(ops)?;
     if fresh {
-        println!("一个晚上的反映（真实的签名、加密和 HTTP）：");
+        // A gateway that lives yesterday, on the same ports: what it answers at night is what
+        // citizens read at night, whenever the demo is started.
+        let clock = Clock::standing_at(evening::begins_at());
+        let gateway = Gateway::new(&config, pool.clone(), clock.clone()).await?;
+        let over = stop.child_token();
+        let serving = gateway.serve(public_tonight, ops_tonight, Process::Web, over.clone());
+        let serving = tokio::spawn(serving);
+        println!("昨晚 22:14 以后（真实的签名、加密和 HTTP）：");
         let evening = evening::play(&outside, &clock);
         tokio::select! {
             played = evening => played?,
             () = stop.cancelled() => {}
+        }
+        over.cancel();
+        let _ = serving.await;
+    }
+    let gateway = Gateway::new(&config, pool, Clock::system()).await?;
+    let serving = tokio::spawn(gateway.serve(public, ops, Process::All, stop.clone()));
+    if fresh {
+        if !stop.is_cancelled() {
+            evening::come_to_the_counter(&outside).await?;
         }
     } else {
         println!("演示数据已在，不再重复演示当晚的反映；重新开始请用 make demo-clean。");
@@ -146,6 +161,16 @@ pub async fn run(file: Option<&Path>, access: &Path) -> Result<ExitCode, StartEr
     let _ = serving.await;
     let _ = std::fs::remove_file(access);
     Ok(ExitCode::SUCCESS)
+}
+
+/// The same port for two gateways, one after the other.
+fn twice(listener: TcpListener) -> Result<(TcpListener, TcpListener), StartError> {
+    let both = || -> std::io::Result<_> {
+        let listener = listener.into_std()?;
+        let again = listener.try_clone()?;
+        Ok((TcpListener::from_std(listener)?, TcpListener::from_std(again)?))
+    };
+    both().map_err(|error| StartError::caused("the ports cannot be shared", error))
 }
 
 async fn is_fresh(pool: &PgPool, office: OfficeId) -> Result<bool, StartError> {

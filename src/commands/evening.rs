@@ -151,9 +151,17 @@ pub async fn enter_past(intake: &Intake, clock: &Clock, office: &Office) -> Resu
     Ok(())
 }
 
-/// The evening, over real HTTP. Says what it does, line by line.
+/// When the evening begins: yesterday, when nobody is there any more.
+pub fn begins_at() -> DateTime<Utc> {
+    let now = Clock::system().now();
+    at(wording::day_of(now) - TimeDelta::days(1), (22, 14)).unwrap_or(now)
+}
+
+/// The evening, over real HTTP, against a gateway whose clock stands where it then stood. Says what
+/// it does, line by line.
 pub async fn play(outside: &Outside, clock: &Clock) -> Result<(), StartError> {
     let now = || clock.now();
+    let later = |minutes| clock.set(clock.now() + TimeDelta::minutes(minutes));
     let openid = |name: &str| format!("oDemo{name}{}", &hex::encode(secret::random::<9>()));
     let (wang, chen, he) = (openid("Wang"), openid("Chen"), openid("He"));
 
@@ -169,29 +177,35 @@ pub async fn play(outside: &Outside, clock: &Clock) -> Result<(), StartError> {
         if again == reply { "完全相同，没有第二个编号" } else { "不同！" }
     );
 
+    later(1);
     let reply = outside.wechat_photo(&wang, &new_msg_id(), now()).await?;
     println!("  微信 ─ 王女士补发一张照片\n       回复：{reply}");
 
+    later(7);
     let words = "社保卡丢了补办，窗口说要到市里，市里说县里就能办，到底在哪办？";
     let reply = outside.wechat_text(&chen, words, &new_msg_id(), now()).await?;
     println!("  微信 ─ 陈先生：{words}\n       回复：{reply}");
 
+    later(12);
     let words = "工资被拖欠半年，劳动监察不受理，我父亲在工地上晕倒了，没有钱看病。";
     let reply = outside.wechat_text(&he, words, &new_msg_id(), now()).await?;
     println!("  微信 ─ 何先生（含紧急词）：{words}\n       回复：{reply}");
 
-    // Last night, as recordings come in: when the exchange gets round to it.
-    let night = |hour, minute| {
-        let yesterday = wording::day_of(now()) - TimeDelta::days(1);
-        at(yesterday, (hour, minute)).map(local).unwrap_or_default()
-    };
-    for (caller, started, seconds) in [("13841077654", night(22, 47), 51), ("", night(23, 5), 18)] {
+    for (caller, seconds) in [("13841077654", 51), ("", 18)] {
+        later(16);
+        let started = local(now());
+        // As recordings come in: when the exchange gets round to it.
+        later(2);
         let id = format!("pbx1:{}", hex::encode(secret::random::<8>()));
         let answer = outside.voicemail(&id, caller, &started, seconds, now()).await?;
         let who = if caller.is_empty() { "未显示号码" } else { "138****7654" };
         println!("  录音 ─ {who}，{seconds} 秒：{answer}");
     }
+    Ok(())
+}
 
+/// Somebody comes to the counter, now.
+pub async fn come_to_the_counter(outside: &Outside) -> Result<(), StartError> {
     let entry = serde_json::json!({
         "channel": "counter",
         "citizen": { "name": "李春梅", "phone": "13800008000" },
@@ -202,6 +216,6 @@ pub async fn play(outside: &Outside, clock: &Clock) -> Result<(), StartError> {
         .ok()
         .and_then(|ticket| Some(ticket.get("number")?.as_str()?.to_owned()))
         .unwrap_or_default();
-    println!("  窗口 ─ 李春梅到现场反映：已登记 {number}");
+    println!("  窗口 ─ 今天，李春梅到现场反映：已登记 {number}");
     Ok(())
 }

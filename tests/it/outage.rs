@@ -1,6 +1,7 @@
 //! PostgreSQL away: every sender hears so in time, and nothing that was answered is lost.
 
-use crate::support::{Spec, at, database, number, proxy::Proxy, until};
+use crate::support::{Spec, at, database, number, proxy::Proxy, sql, until};
+use sqlx::Connection;
 use std::time::{Duration, Instant};
 
 async fn hears_503_in_time(break_it: impl Fn(&Proxy)) {
@@ -57,4 +58,19 @@ async fn a_connection_that_breaks_once_is_not_noticed_by_the_sender() {
         proxy.mend();
     }
     gateway.wechat("oA", "灯坏了", "last").await.reply();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_that_is_gone_in_the_middle_of_a_transaction_holds_its_locks_for_seconds() {
+    let gateway = Spec::at(at("2026-11-24 09:10")).start().await;
+    // Another gateway, whose machine lost its power: its session lives on and says nothing.
+    let mut gone = sqlx::PgConnection::connect(&gateway.database_url).await.unwrap();
+    sql(&mut gone, intake_gateway::store::SESSION).await;
+    sql(&mut gone, "BEGIN; INSERT INTO register VALUES (1, 2026, 0)").await;
+    let submission = crate::support::gateway::submission("s1", "灯坏了");
+    until("its locks are free", async || {
+        gateway.app.intake.accept(gateway.office, submission.clone()).await.is_ok()
+    })
+    .await;
+    assert_eq!(number(&gateway.pool, "SELECT count(*) FROM ticket").await, 1);
 }
