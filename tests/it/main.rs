@@ -17,6 +17,7 @@ mod front_door;
 mod intake;
 mod limits;
 mod outage;
+mod plans;
 mod quarantine;
 mod relay;
 mod schedule;
