@@ -279,10 +279,6 @@ impl Relay {
                     store::notice::add(&mut transaction, office.id, &notice).await?;
                 }
             }
-            if !effects.is_empty() {
-                let ids: Vec<i64> = effects.iter().map(|effect| effect.id).collect();
-                store::notice::effects_done(&mut transaction, office.id, &ids).await?;
-            }
             transaction.commit().await?;
             if (effects.len() as i64) < EFFECTS_AT_A_TIME {
                 return Ok(());

@@ -88,7 +88,8 @@ pub async fn bring_forward(
     Ok(())
 }
 
-/// Locks an office's effects whose time has come; another replica's are left to it.
+/// Takes an office's effects whose time has come, to be made into notices in this transaction; each
+/// is taken once, whoever else takes at the same time.
 ///
 /// # Errors
 /// [`StoreError`].
@@ -99,14 +100,21 @@ pub async fn take_effects(
     told: Told,
     limit: i64,
 ) -> Result<Vec<Effect>, StoreError> {
-    let rows = sqlx::query!(
-        "SELECT outbox_id, kind, o.ticket, urgent, data, due_at, provisional, level, channel, accountable
-         FROM outbox o CROSS JOIN LATERAL (
-             SELECT due_at, provisional, level, channel, accountable FROM ticket t
-             WHERE t.office_id = o.office_id AND t.ticket = o.ticket LIMIT 1) t
-         WHERE o.office_id = $1 AND o.state = 0 AND not_before <= $2 AND (urgent OR $3)
-         ORDER BY not_before LIMIT $4
-         FOR UPDATE OF o SKIP LOCKED",
+    // `<> 1` rather than `= 0`: the update goes by key, not by the index of what is pending.
+    let mut rows = sqlx::query!(
+        r#"WITH taken AS (
+             UPDATE outbox SET state = 1
+             WHERE office_id = $1 AND state <> 1 AND outbox_id = ANY(ARRAY(
+                 SELECT outbox_id FROM outbox
+                 WHERE office_id = $1 AND state = 0 AND not_before <= $2 AND (urgent OR $3)
+                 ORDER BY not_before LIMIT $4))
+             RETURNING office_id, outbox_id, kind, ticket, urgent, data)
+           SELECT outbox_id AS "outbox_id!", kind AS "kind!", o.ticket AS "ticket!",
+                  urgent AS "urgent!", data AS "data!", due_at, provisional, level, channel,
+                  accountable
+           FROM taken o CROSS JOIN LATERAL (
+               SELECT due_at, provisional, level, channel, accountable FROM ticket t
+               WHERE t.office_id = o.office_id AND t.ticket = o.ticket LIMIT 1) t"#,
         office.0,
         now,
         told.everything(),
@@ -114,6 +122,7 @@ pub async fn take_effects(
     )
     .fetch_all(db)
     .await?;
+    rows.sort_unstable_by_key(|row| row.outbox_id);
     rows.into_iter()
         .map(|row| {
             let level = match row.data.get("level") {
@@ -137,25 +146,6 @@ pub async fn take_effects(
             })
         })
         .collect()
-}
-
-/// Marks effects as made into notices.
-///
-/// # Errors
-/// [`StoreError`].
-pub async fn effects_done(
-    db: &mut PgConnection,
-    office: OfficeId,
-    ids: &[i64],
-) -> Result<(), StoreError> {
-    let done = sqlx::query!(
-        "UPDATE outbox SET state = 1 WHERE office_id = $1 AND outbox_id = ANY($2) AND state = 0",
-        office.0,
-        ids
-    )
-    .execute(db)
-    .await?;
-    super::changed("outbox", &done, ids.len())
 }
 
 /// A notice to be sent.
