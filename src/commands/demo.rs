@@ -292,12 +292,12 @@ fn write(path: &Path, access: &Access) -> Result<(), StartError> {
 fn say(access: &Access, path: &Path) {
     println!("\n反映队列：  {}/desk", access.base);
     println!("健康检查：  {}/readyz    指标：{}/metrics", access.ops, access.ops);
-    println!("可用的登录:");
+    println!("可用的登录：");
     for person in &access.staff {
         let role = Role::parse(&person.role).map_or("", Role::label);
         println!("  {:<10} {}  {role}", person.login, person.password);
     }
-    println!("地址、密钥和登录也写在 {} 里。再来一条反映，另开一个终端:", path.display());
+    println!("地址、密钥和登录也写在 {} 里。再来一条反映，另开一个终端：", path.display());
     println!("  target/release/intake simulate wechat --text '我要反映一个问题'");
     println!("  target/release/intake simulate hotline");
     println!("按 Ctrl-C 全部停止。");

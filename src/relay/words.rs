@@ -52,7 +52,7 @@ pub(super) fn compose(office: &Office, effects: &[&Effect], now: DateTime<Utc>) 
     if tickets.len() > NAMED {
         lines.push(format!("……共 {} 件，请到反映窗口系统查看。", tickets.len()));
     }
-    Said { title: format!("{mark}{}", summary.join(",")), lines, ticket: None, urgent }
+    Said { title: format!("{mark}{}", summary.join("，")), lines, ticket: None, urgent }
 }
 
 fn headline(about: &[&Effect], now: DateTime<Utc>) -> String {
