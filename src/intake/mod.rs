@@ -133,6 +133,7 @@ impl Intake {
                 closing: closing.clone(),
                 own: None,
                 careful: 0,
+                known: batch::Known::default(),
             };
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             // Not a blocking task: a runtime that is dropped without closing would wait for it.

@@ -2,7 +2,7 @@
 
 use super::{
     Accepted, OnCommit, RETRY_AFTER_S, Settings, Waiting,
-    batch::{self, Guard},
+    batch::{self, Guard, Known},
 };
 use crate::store::{self, StoreError};
 use intake_contract::Busy;
@@ -24,6 +24,8 @@ pub(super) struct Writer {
     pub(super) own: Option<PgConnection>,
     /// How many of the next batches take their locks first.
     pub(super) careful: u32,
+    /// Of this writer's own commits.
+    pub(super) known: Known,
 }
 
 /// After another writer overtook a batch.
@@ -104,7 +106,8 @@ impl Writer {
                 Some(db) => db,
                 None => store::own_connection(&self.pool, STATEMENT_WITHIN).await?,
             };
-            let kept = batch::commit(&mut db, batch, self.settings.quiet, guard).await;
+            let kept =
+                batch::commit(&mut db, batch, self.settings.quiet, guard, &mut self.known).await;
             Ok::<_, StoreError>((db, kept))
         };
         let (db, kept) = store::within(ATTEMPT_WITHIN, work).await?;

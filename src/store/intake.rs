@@ -315,12 +315,27 @@ pub struct Writes<'a> {
     pub inbound: Inbound<'a>,
 }
 
+/// What a batch's rows rest on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Basis {
+    /// [`look`] saw it.
+    Seen,
+    /// A guess, made without looking: that none of these identities was there before, that no thread
+    /// has an open ticket, and that the register stands where it stood.
+    Guessed,
+}
+
 /// Writes a batch in one statement, which is a transaction by itself outside of one: all of it, or
-/// nothing where something is no longer as [`look`] saw it.
+/// nothing where something is no longer as [`look`] saw it. False when a guess was wrong, which
+/// costs no more than the look would have.
 ///
 /// # Errors
-/// [`StoreError`]; see [`StoreError::is_overtaken`] for the last case.
-pub async fn write(db: &mut PgConnection, writes: &Writes<'_>) -> Result<(), StoreError> {
+/// [`StoreError`]; see [`StoreError::is_overtaken`] for what was seen and no longer holds.
+pub async fn write(
+    db: &mut PgConnection,
+    writes: &Writes<'_>,
+    basis: Basis,
+) -> Result<bool, StoreError> {
     let Writes {
         numbers: n,
         threads: h,
@@ -331,19 +346,30 @@ pub async fn write(db: &mut PgConnection, writes: &Writes<'_>) -> Result<(), Sto
         effects: o,
         inbound: b,
     } = writes;
+    let guessed = basis == Basis::Guessed;
     // The three guards stand first in the result, so they are computed first, in this order; what
     // only inserts follows.
-    sqlx::query!(
+    let kept = sqlx::query_scalar!(
         r#"
         WITH numbers AS (
             UPDATE register r SET last = i.last + i.count
             FROM unnest($1::int[], $2::int[], $3::int[], $4::int[])
                 AS i(office_id, year, last, count)
             WHERE r.office_id = i.office_id AND r.year = i.year AND r.last = i.last
+              AND (NOT $68::boolean OR NOT (
+                  EXISTS (SELECT FROM unnest($58::int[], $59::text[], $60::text[])
+                              AS i(office_id, source, source_id)
+                          JOIN inbound b ON b.office_id = i.office_id AND b.source = i.source
+                              AND b.source_id = i.source_id)
+                  OR EXISTS (SELECT FROM unnest($5::int[], $6::text[]) AS i(office_id, thread)
+                             JOIN thread h ON h.office_id = i.office_id AND h.thread = i.thread
+                             WHERE h.open_ticket IS NOT NULL)))
             RETURNING 1
+        ), sure AS MATERIALIZED (
+            SELECT NOT $68::boolean OR (SELECT count(*) FROM numbers) = cardinality($1) AS yes
         ), threads AS (
             INSERT INTO thread AS h (office_id, thread, open_ticket)
-            SELECT * FROM unnest($5::int[], $6::text[], $7::bigint[])
+            SELECT * FROM unnest($5::int[], $6::text[], $7::bigint[]) WHERE (SELECT yes FROM sure)
             ON CONFLICT (office_id, thread) DO UPDATE SET open_ticket = excluded.open_ticket
                 WHERE h.open_ticket IS NULL
             RETURNING 1
@@ -362,12 +388,14 @@ pub async fn write(db: &mut PgConnection, writes: &Writes<'_>) -> Result<(), Sto
                 $18::smallint[], $19::text[], $20::text[], $21::text[], $22::text[],
                 $23::timestamptz[], $24::timestamptz[], $25::timestamptz[], $26::timestamptz[],
                 $27::boolean[], $28::int[], $29::int[], $30::int[], $31::int[], $32::bytea[])
+            WHERE (SELECT yes FROM sure)
         ), happened AS (
             SELECT * FROM unnest($33::int[], $34::bigint[], $35::int[], $36::timestamptz[],
                 $37::text[], $38::text[], $39::text[], $40::bytea[], $41::text[], $42::text[],
                 $43::timestamptz[], $44::text[], $45::jsonb[], $46::bytea[])
                 AS i(office_id, ticket, seq, at, actor, kind, data, hash, source, source_id,
                      occurred_at, text, attachments, raw)
+            WHERE (SELECT yes FROM sure)
         ), events AS (
             INSERT INTO event (office_id, ticket, seq, at, actor, kind, data, hash)
             SELECT office_id, ticket, seq, at, actor, kind, data::json, hash FROM happened
@@ -381,20 +409,24 @@ pub async fn write(db: &mut PgConnection, writes: &Writes<'_>) -> Result<(), Sto
             SELECT office_id, ticket, kind, 1, 0, due_at
             FROM unnest($47::int[], $48::bigint[], $49::smallint[], $50::timestamptz[])
                 AS i(office_id, ticket, kind, due_at)
+            WHERE (SELECT yes FROM sure)
         ), effects AS (
             INSERT INTO outbox (office_id, kind, ticket, urgent, data, created_at, not_before)
             SELECT * FROM unnest($51::int[], $52::text[], $53::bigint[], $54::boolean[],
                 $55::jsonb[], $56::timestamptz[], $57::timestamptz[])
+            WHERE (SELECT yes FROM sure)
         ), inbound AS (
             INSERT INTO inbound (office_id, source, source_id, digest, received_at, ticket,
                 appended, follow_up_at, due_at, provisional)
             SELECT * FROM unnest($58::int[], $59::text[], $60::text[], $61::bytea[],
                 $62::timestamptz[], $63::bigint[], $64::boolean[], $65::timestamptz[],
                 $66::timestamptz[], $67::boolean[])
+            WHERE (SELECT yes FROM sure)
         )
-        SELECT as_expected('register', (SELECT count(*) FROM numbers), cardinality($1)) AS "numbers!",
-               as_expected('thread', (SELECT count(*) FROM threads), cardinality($5)) AS "threads!",
-               as_expected('ticket', (SELECT count(*) FROM grown), cardinality($8)) AS "grown!"
+        SELECT (SELECT yes FROM sure)
+               AND as_expected('register', (SELECT count(*) FROM numbers), cardinality($1))
+               AND as_expected('thread', (SELECT count(*) FROM threads), cardinality($5))
+               AND as_expected('ticket', (SELECT count(*) FROM grown), cardinality($8)) AS "kept!"
         "#,
         &n.office,
         &n.year,
@@ -463,8 +495,9 @@ pub async fn write(db: &mut PgConnection, writes: &Writes<'_>) -> Result<(), Sto
         &b.follow_up_at as &[Option<DateTime<Utc>>],
         &b.due_at,
         &b.provisional,
+        guessed,
     )
     .fetch_one(db)
     .await?;
-    Ok(())
+    Ok(kept)
 }

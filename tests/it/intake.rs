@@ -101,6 +101,35 @@ async fn two_gateways_and_one_citizens_burst_make_one_ticket() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_one_gateway_guesses_and_another_has_changed_is_noticed() {
+    let one = Spec::at(at("2026-11-24 09:10")).start().await;
+    let two = Spec::at(at("2026-11-24 09:10")).on(&one.database_url).start().await;
+    let send = async |gateway: &TestGateway, id: &str, thread: &str| {
+        let mut message = submission(id, "灯坏了");
+        message.thread = Some(format!("test:{thread}"));
+        let accepted = gateway.app.intake.accept(gateway.office, message).await.unwrap();
+        let Accepted::Ticket { made, repeated, .. } = accepted else { panic!() };
+        (made.ticket.sequence(), made.appended, repeated)
+    };
+    // Each alone, so that each is guessed to be new once its gateway knows the register.
+    assert_eq!(send(&one, "a1", "oA").await, (1, false, false));
+    assert_eq!(send(&two, "b1", "oB").await, (2, false, false));
+    // The register has moved on without the first.
+    assert_eq!(send(&one, "c1", "oC").await, (3, false, false));
+    // Two and the citizens whom only the other one knows: a growing ticket, a repeat.
+    assert_eq!(send(&two, "d1", "oD").await, (4, false, false));
+    assert_eq!(send(&two, "a2", "oA").await, (1, true, false));
+    assert_eq!(send(&two, "c1", "oC").await, (3, false, true));
+    assert_eq!(send(&two, "e1", "oE").await, (5, false, false));
+    // A citizen whose matter is closed is known, and opens a new one.
+    sql(&mut one.pool.acquire().await.unwrap(), "UPDATE thread SET open_ticket = NULL").await;
+    assert_eq!(send(&one, "a3", "oA").await, (6, false, false));
+    assert_eq!(number(&one.pool, "SELECT last FROM register").await, 6);
+    let faults = crate::verify::faults(&one).await;
+    assert!(faults.is_empty(), "{faults:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn poison_in_a_batch_goes_to_the_quarantine_and_its_neighbours_go_through() {
     let gateway = Spec::at(at("2026-11-24 09:10")).with("intake.writers = 1").start().await;
     let mut db = gateway.pool.acquire().await.unwrap();
