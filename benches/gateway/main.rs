@@ -50,6 +50,10 @@ struct Plan {
     /// Tickets that are there already.
     sizes: Vec<i64>,
     timers: Vec<i64>,
+    /// How long timers fall due one after the other.
+    spread: Duration,
+    /// Timers that are changed one by one.
+    changes: i64,
 }
 
 impl Plan {
@@ -75,6 +79,8 @@ impl Plan {
                 connections: numbers("BENCH_CONNECTIONS", "1,8"),
                 sizes: vec![1000, 3000],
                 timers: vec![5000],
+                spread: Duration::from_secs(2),
+                changes: 200,
             },
             other => Self {
                 parts,
@@ -89,6 +95,8 @@ impl Plan {
                     Ok("long") => vec![100_000, 1_000_000],
                     _ => vec![100_000],
                 },
+                spread: Duration::from_secs(if other == Ok("long") { 60 } else { 20 }),
+                changes: 5000,
             },
         }
     }
