@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
 # The measurements, on private servers with fsync and synchronous_commit on. With BENCH=short so
-# short that the figures mean nothing, to see that it works.
+# short that the figures mean nothing, to see that it works; with BENCH=long with ten times as much.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/servers.sh
+. scripts/peers.sh
 unset DATABASE_URL REDIS_URL
 servers_install
+peers_install
 folder=$PWD/target/bench-servers
 trap 'servers_remove "$folder"' EXIT
 servers_remove "$folder"

@@ -58,9 +58,7 @@ impl Gateway {
             .stdin(Stdio::null())
             .spawn()
             .unwrap();
-        let backend: i32 =
-            sqlx::query_scalar("SELECT pg_backend_pid()").fetch_one(&pool).await.unwrap();
-        let postmaster = process::parent(backend.unsigned_abs()).unwrap();
+        let postmaster = postmaster(&pool).await;
         let mut gateway = Self { process, address, ops, pool, config, ready_s: 0.0, postmaster };
         let mut turn = tokio::time::interval(Duration::from_millis(2));
         while !gateway
@@ -125,6 +123,12 @@ impl Gateway {
             assert!(report.faults.is_empty(), "{:?}", report.faults);
         }
     }
+}
+
+/// PostgreSQL's first process, the parent of all of its others.
+pub async fn postmaster(pool: &PgPool) -> u32 {
+    let backend: i32 = sqlx::query_scalar("SELECT pg_backend_pid()").fetch_one(pool).await.unwrap();
+    process::parent(backend.unsigned_abs()).unwrap()
 }
 
 impl Drop for Gateway {

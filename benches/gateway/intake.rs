@@ -19,9 +19,9 @@ struct Round {
 
 /// Of one ticket.
 #[derive(Debug, Clone, Copy)]
-struct Costs {
-    gateway_us: f64,
-    postgres_us: f64,
+pub struct Costs {
+    pub gateway_us: f64,
+    pub postgres_us: f64,
     generator_us: f64,
     wal_bytes: f64,
     batch: f64,
@@ -41,7 +41,7 @@ impl Costs {
     }
 }
 
-async fn cell(gateway: &Gateway, connections: usize, cell: Duration) -> (Figures, Costs) {
+pub async fn cell(gateway: &Gateway, connections: usize, cell: Duration) -> (Figures, Costs) {
     let before = gateway.counters().await;
     let ours = load::run(gateway.address, connections, cell).await;
     (ours, Costs::between(before, gateway.counters().await))

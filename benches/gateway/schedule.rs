@@ -172,6 +172,6 @@ fn follow_up(n: i64, due_at: chrono::DateTime<chrono::Utc>) -> TimerKey {
 }
 
 /// Turns that start a step from now.
-fn every(step: Duration) -> tokio::time::Interval {
+pub fn every(step: Duration) -> tokio::time::Interval {
     tokio::time::interval_at(tokio::time::Instant::now() + step, step)
 }
