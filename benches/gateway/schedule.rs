@@ -56,7 +56,7 @@ impl Stage {
         let (url, admin) = fresh_database(server, "intake_schedule").await;
         office(&admin).await;
         let (config, pool) = own_pool(&url, redis).await;
-        tickets(&pool, count).await;
+        tickets(&admin, count).await;
         let prefix = prefix();
         let index = Index::new(redis, &prefix).unwrap();
         let offices = Arc::new(Offices::default());
@@ -71,15 +71,14 @@ impl Stage {
     /// 1, and `soon`, a moment after this call.
     async fn due(&self, soon: Duration, due_at: &str) {
         let statement = format!(
-            "UPDATE timer SET due_at = {due_at} FROM (
-                 SELECT ticket, ticket % 1000000000 AS n, date_trunc('milliseconds',
-                     statement_timestamp() + interval '{} milliseconds') AS soon FROM timer
-             ) t WHERE timer.ticket = t.ticket",
+            "UPDATE timer SET due_at = (SELECT {due_at} FROM (VALUES (ticket % 1000000000,
+                 date_trunc('milliseconds', statement_timestamp() + interval '{} milliseconds')))
+                 AS v(n, soon))",
             soon.as_millis()
         );
-        sqlx::raw_sql(sqlx::AssertSqlSafe(statement)).execute(&self.pool).await.unwrap();
-        // Its plan must not be made from the moment before (scheduling, lesson b).
-        sqlx::raw_sql("VACUUM ANALYZE timer").execute(&self.pool).await.unwrap();
+        sqlx::raw_sql(sqlx::AssertSqlSafe(statement)).execute(&self.admin).await.unwrap();
+        // No plan may be made from the moment before.
+        sqlx::raw_sql("VACUUM ANALYZE timer").execute(&self.admin).await.unwrap();
     }
 
     fn run(&self) -> Running {
@@ -157,7 +156,7 @@ pub async fn tickets(pool: &PgPool, count: i64) {
          SELECT 1, ticket, 1, 1, 0, now() + interval '1 day' FROM ticket;"
     );
     sqlx::raw_sql(sqlx::AssertSqlSafe(statement)).execute(pool).await.unwrap();
-    sqlx::raw_sql("VACUUM ANALYZE ticket").execute(pool).await.unwrap();
+    sqlx::raw_sql("VACUUM ANALYZE ticket, timer").execute(pool).await.unwrap();
 }
 
 /// The key of the `n`-th ticket's follow-up, as it is before anything changes it.
