@@ -113,6 +113,14 @@ impl Gateway {
         sqlx::query_scalar("SELECT count(*) FROM ticket").fetch_one(&self.pool).await.unwrap()
     }
 
+    /// How many numbers the register gave out: quick to ask, however many tickets there are.
+    pub async fn registered(&self) -> i64 {
+        sqlx::query_scalar("SELECT coalesce(sum(last), 0)::bigint FROM register")
+            .fetch_one(&self.pool)
+            .await
+            .unwrap()
+    }
+
     /// Stops it and proves that the register and the trail are whole.
     pub async fn stop(mut self, verify: bool) {
         Command::new("kill").arg(self.process.id().to_string()).status().unwrap();

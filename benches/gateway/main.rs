@@ -91,7 +91,7 @@ impl Plan {
                 rounds: 1,
                 connections: numbers("BENCH_CONNECTIONS", "1,8"),
                 peer_connections: numbers("BENCH_CONNECTIONS", "8"),
-                sizes: vec![1000, 3000],
+                sizes: vec![1000, 50_000],
                 timers: vec![5000],
                 spread: Duration::from_secs(2),
                 changes: 200,

@@ -124,7 +124,11 @@ pub async fn fill(pool: &PgPool, last: i64, count: i64) {
     let mut transaction = pool.begin().await.unwrap();
     for statement in [
         statement,
-        format!("UPDATE register SET last = {}", last + count),
+        format!(
+            "INSERT INTO register VALUES (1, 2026, {0})
+             ON CONFLICT (office_id, year) DO UPDATE SET last = {0}",
+            last + count
+        ),
         format!(
             "UPDATE ticket SET state = 'closed', outcome = 'solved' WHERE ticket % 100 > 0 AND ticket > 2026000000000 + {last}"
         ),

@@ -16,7 +16,6 @@ use std::{
     net::SocketAddr,
     path::Path,
     process::{Child, Command, Stdio},
-    sync::atomic::Ordering,
     time::Duration,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -147,13 +146,13 @@ impl Peer {
     async fn cell(&self, connections: usize, time: Duration) -> Cell {
         let processor =
             || (process::family_cpu_s(self.process.id()), process::family_cpu_s(self.postmaster));
-        let (answered, tickets) = (load::ANSWERED.load(Ordering::SeqCst), self.tickets().await);
+        let (answered, tickets) = (load::answered(), self.tickets().await);
         let (peer, postgres) = processor();
         let figures = load::run(self.address, connections, time).await;
         let (peer, postgres) = (processor().0 - peer, processor().1 - postgres);
-        let answered = load::ANSWERED.load(Ordering::SeqCst) - answered;
+        let answered = load::answered() - answered;
         let tickets = self.tickets().await - tickets;
-        assert_eq!(answered, tickets.unsigned_abs(), "an answer for each ticket");
+        assert_eq!(answered, tickets, "a ticket for each answer");
         let us = |seconds: f64| seconds * 1e6 / answered as f64;
         Cell { figures, peer_us: us(peer), postgres_us: us(postgres) }
     }
