@@ -40,8 +40,11 @@ pub async fn run(plan: &Plan, server: &str, redis: &str) -> Value {
         let mut rounds = Vec::new();
         for _ in 0..plan.rounds {
             let ours = cell(&gateway, connections, plan.cell).await;
+            let before = gateway.counters().await.gateway_cpu_s;
             let theirs = peer.cell(connections, plan.cell).await;
-            rounds.push(Round { ours, theirs });
+            let meanwhile = gateway.counters().await.gateway_cpu_s - before;
+            let idle_cores = meanwhile / plan.cell.as_secs_f64();
+            rounds.push(Round { ours, theirs, idle_cores });
         }
         rows.push(report(connections, &rounds));
     }
@@ -52,6 +55,8 @@ pub async fn run(plan: &Plan, server: &str, redis: &str) -> Value {
 struct Round {
     ours: (Figures, Costs),
     theirs: Cell,
+    /// What the gateway took of a core while the peer was measured: its relay works on.
+    idle_cores: f64,
 }
 
 struct Cell {
@@ -79,11 +84,13 @@ fn report(connections: usize, rounds: &[Round]) -> Value {
     line("p99, ms", p99, format!("  ratio {p99_ratio}"));
     line("its processor, µs", cpu, format!("  ratio {cpu_ratio}"));
     line("PostgreSQL's, µs", postgres, String::new());
+    let idle = of(&|r| r.idle_cores);
+    println!("{:>23} {:>8.2}", "cores taken meanwhile", idle.median);
     let pair = |[ours, theirs]: [Spread; 2]| json!({ "ours": ours, "theirs": theirs });
     json!({
         "connections": connections, "per_s": pair(rate), "ratio": ratio, "p50_ms": pair(p50),
         "p99_ms": pair(p99), "p99_ratio": p99_ratio, "cpu_us": pair(cpu), "cpu_ratio": cpu_ratio,
-        "postgres_cpu_us": pair(postgres),
+        "postgres_cpu_us": pair(postgres), "gateway_cores_meanwhile": idle,
     })
 }
 
