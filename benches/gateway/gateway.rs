@@ -58,9 +58,7 @@ impl Gateway {
             .stdin(Stdio::null())
             .spawn()
             .unwrap();
-        let backend: i32 =
-            sqlx::query_scalar("SELECT pg_backend_pid()").fetch_one(&pool).await.unwrap();
-        let postmaster = process::parent(backend.unsigned_abs()).unwrap();
+        let postmaster = postmaster(&pool).await;
         let mut gateway = Self { process, address, ops, pool, config, ready_s: 0.0, postmaster };
         let mut turn = tokio::time::interval(Duration::from_millis(2));
         while !gateway
@@ -115,16 +113,32 @@ impl Gateway {
         sqlx::query_scalar("SELECT count(*) FROM ticket").fetch_one(&self.pool).await.unwrap()
     }
 
+    /// How many numbers the register gave out: quick to ask, however many tickets there are.
+    pub async fn registered(&self) -> i64 {
+        sqlx::query_scalar("SELECT coalesce(sum(last), 0)::bigint FROM register")
+            .fetch_one(&self.pool)
+            .await
+            .unwrap()
+    }
+
     /// Stops it and proves that the register and the trail are whole.
     pub async fn stop(mut self, verify: bool) {
         Command::new("kill").arg(self.process.id().to_string()).status().unwrap();
         self.process.wait().unwrap();
         if verify {
             let mut db = self.pool.acquire().await.unwrap();
+            // Filled faster than the server looks: without statistics some checks are quadratic.
+            sqlx::raw_sql("ANALYZE").execute(&mut *db).await.unwrap();
             let report = intake_gateway::verify::verify(&mut db).await.unwrap();
             assert!(report.faults.is_empty(), "{:?}", report.faults);
         }
     }
+}
+
+/// PostgreSQL's first process, the parent of all of its others.
+pub async fn postmaster(pool: &PgPool) -> u32 {
+    let backend: i32 = sqlx::query_scalar("SELECT pg_backend_pid()").fetch_one(pool).await.unwrap();
+    process::parent(backend.unsigned_abs()).unwrap()
 }
 
 impl Drop for Gateway {

@@ -19,9 +19,9 @@ struct Round {
 
 /// Of one ticket.
 #[derive(Debug, Clone, Copy)]
-struct Costs {
-    gateway_us: f64,
-    postgres_us: f64,
+pub struct Costs {
+    pub gateway_us: f64,
+    pub postgres_us: f64,
     generator_us: f64,
     wal_bytes: f64,
     batch: f64,
@@ -41,10 +41,14 @@ impl Costs {
     }
 }
 
-async fn cell(gateway: &Gateway, connections: usize, cell: Duration) -> (Figures, Costs) {
+pub async fn cell(gateway: &Gateway, connections: usize, cell: Duration) -> (Figures, Costs) {
+    let (registered, answered) = (gateway.registered().await, load::answered());
     let before = gateway.counters().await;
     let ours = load::run(gateway.address, connections, cell).await;
-    (ours, Costs::between(before, gateway.counters().await))
+    let costs = Costs::between(before, gateway.counters().await);
+    let registered = gateway.registered().await - registered;
+    assert_eq!(load::answered() - answered, registered, "a ticket for each answer");
+    (ours, costs)
 }
 
 pub async fn run(plan: &Plan, server: &str, redis: &str) -> Value {
@@ -68,9 +72,7 @@ pub async fn run(plan: &Plan, server: &str, redis: &str) -> Value {
         }
         rows.push(report(connections, &rounds));
     }
-    let answered = load::ANSWERED.load(std::sync::atomic::Ordering::SeqCst);
     let tickets = gateway.tickets().await;
-    assert!(answered <= tickets.unsigned_abs(), "an answer without a ticket");
     let (_, peak) = gateway.memory_mib();
     println!("{tickets} tickets; the gateway's memory peaked at {peak:.0} MiB");
     gateway.stop(true).await;
@@ -130,6 +132,7 @@ pub async fn growth(plan: &Plan, server: &str, redis: &str) -> Value {
     let mut rows = Vec::new();
     let mut there = 0;
     for &size in &plan.sizes {
+        assert!(there < size, "there are more than {size} tickets already");
         fill(&gateway.pool, there, size - there).await;
         load::run(gateway.address, GROWTH_CONNECTIONS, Duration::from_secs(1)).await;
         let mut cells = Vec::new();
@@ -145,10 +148,7 @@ pub async fn growth(plan: &Plan, server: &str, redis: &str) -> Value {
             rate.median, rate.min, rate.max, cost.median, wal.median
         );
         rows.push(json!({ "tickets": size, "per_s": rate, "p99_ms": p99, "postgres_cpu_us": cost, "wal_bytes": wal }));
-        there = sqlx::query_scalar("SELECT last::bigint FROM register")
-            .fetch_one(&gateway.pool)
-            .await
-            .unwrap();
+        there = gateway.registered().await;
     }
     gateway.stop(false).await;
     json!(rows)

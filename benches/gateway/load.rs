@@ -16,8 +16,12 @@ use tokio::{
     net::TcpStream,
 };
 
-/// Answers with a receipt so far, over all cells.
-pub static ANSWERED: AtomicU64 = AtomicU64::new(0);
+static ANSWERED: AtomicU64 = AtomicU64::new(0);
+
+/// Answers so far, over all cells.
+pub fn answered() -> i64 {
+    ANSWERED.load(Ordering::SeqCst).cast_signed()
+}
 
 pub async fn run(address: SocketAddr, connections: usize, cell: Duration) -> Figures {
     let sender = Arc::new(Sender::new(TOKEN, Some(KEY), APP_ID, ORIGINAL_ID));

@@ -2,6 +2,9 @@
 //! use instead. Side by side in one run, on one machine, with `fsync` and `synchronous_commit` on;
 //! figures are worth something as ratios only.
 //!
+//! Beside it stand what people would use instead: the same intake with wechatpy and FastAPI, the same
+//! timers with BullMQ, each with the same rows in the same tables (benches/peers).
+//!
 //! The work measured is the real work: verify, decrypt, parse, deduplicate, thread, number, chain,
 //! commit, answer encrypted. What it is measured against is pgbench with the same rows, without HTTP
 //! and cryptography: more than any program that commits each submission by itself can reach.
@@ -12,13 +15,16 @@
     reason = "a measurement stops where it fails"
 )]
 
+mod calendar;
 mod figures;
 mod gateway;
 mod intake;
 mod load;
+mod peers;
 mod process;
 mod rival;
 mod schedule;
+mod start;
 
 use intake_gateway::{
     clock::Clock,
@@ -47,9 +53,20 @@ struct Plan {
     cell: Duration,
     rounds: usize,
     connections: Vec<usize>,
+    /// The same beside a peer.
+    peer_connections: Vec<usize>,
     /// Tickets that are there already.
     sizes: Vec<i64>,
     timers: Vec<i64>,
+    /// How long timers fall due one after the other.
+    spread: Duration,
+    /// Timers that are changed one by one.
+    changes: i64,
+    /// Open tickets that are brought to a changed calendar.
+    amended: i64,
+    /// Delayed jobs of a peer, and processes that carry them out.
+    jobs: i64,
+    workers: Vec<usize>,
 }
 
 impl Plan {
@@ -66,21 +83,31 @@ impl Plan {
             };
             list(name, default).iter().map(number).collect()
         };
-        let parts = list("BENCH_PARTS", "intake,growth,schedule");
+        let parts = list("BENCH_PARTS", "intake,growth,schedule,calendar,start,python,bullmq");
         match std::env::var("BENCH").as_deref() {
             Ok("short") => Self {
                 parts,
                 cell: Duration::from_secs(1),
                 rounds: 1,
                 connections: numbers("BENCH_CONNECTIONS", "1,8"),
-                sizes: vec![1000, 3000],
+                peer_connections: numbers("BENCH_CONNECTIONS", "8"),
+                sizes: vec![1000, 50_000],
                 timers: vec![5000],
+                spread: Duration::from_secs(2),
+                changes: 200,
+                amended: 1000,
+                jobs: 300,
+                workers: vec![1],
             },
             other => Self {
                 parts,
                 cell: Duration::from_secs(5),
                 rounds: numbers("BENCH_ROUNDS", "5")[0],
                 connections: numbers("BENCH_CONNECTIONS", "1,8,32,64"),
+                peer_connections: match other {
+                    Ok("long") => numbers("BENCH_CONNECTIONS", "1,8,32,64"),
+                    _ => numbers("BENCH_CONNECTIONS", "32,64"),
+                },
                 sizes: match other {
                     Ok("long") => vec![10_000, 1_000_000, 10_000_000],
                     _ => vec![10_000, 1_000_000],
@@ -89,6 +116,11 @@ impl Plan {
                     Ok("long") => vec![100_000, 1_000_000],
                     _ => vec![100_000],
                 },
+                spread: Duration::from_secs(if other == Ok("long") { 60 } else { 20 }),
+                changes: 5000,
+                amended: 10_000,
+                jobs: 100_000,
+                workers: vec![1, 2],
             },
         }
     }
@@ -113,6 +145,10 @@ async fn measure() {
             "intake" => intake::run(&plan, &server, &redis).await,
             "growth" => intake::growth(&plan, &server, &redis).await,
             "schedule" => schedule::run(&plan, &server, &redis).await,
+            "calendar" => calendar::run(&plan, &server, &redis).await,
+            "start" => start::run(&plan, &server, &redis).await,
+            "python" => peers::python::run(&plan, &server, &redis).await,
+            "bullmq" => peers::bullmq::run(&plan, &server, &redis).await,
             other => panic!("BENCH_PARTS: there is no part {other}"),
         };
         std::fs::create_dir_all("target/bench").unwrap();

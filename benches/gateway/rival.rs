@@ -110,10 +110,10 @@ impl Drop for Rival {
 }
 
 /// The kinds of timers that the gateway arms at this hour: three out of hours, two within.
-fn timers_of_one() -> &'static str {
+pub fn timers_of_one() -> &'static [i16] {
     let calendar = intake_gateway::domain::calendar::WorkingCalendar::national().build();
     let open = calendar.is_open(Clock::system().now());
-    if open { "(2), (3)" } else { "(1), (2), (3)" }
+    if open { &[2, 3] } else { &[1, 2, 3] }
 }
 
 /// Fills an office with so many tickets as the gateway would have written them, after number
@@ -124,7 +124,11 @@ pub async fn fill(pool: &PgPool, last: i64, count: i64) {
     let mut transaction = pool.begin().await.unwrap();
     for statement in [
         statement,
-        format!("UPDATE register SET last = {}", last + count),
+        format!(
+            "INSERT INTO register VALUES (1, 2026, {0})
+             ON CONFLICT (office_id, year) DO UPDATE SET last = {0}",
+            last + count
+        ),
         format!(
             "UPDATE ticket SET state = 'closed', outcome = 'solved' WHERE ticket % 100 > 0 AND ticket > 2026000000000 + {last}"
         ),
@@ -189,7 +193,8 @@ fn parts() -> [String; 7] {
         r#"{{"channel":"wechat","digest":"{:064}","accepted_at":"2026-11-24T01.10.00Z","follow_up_at": null,"due_at":"2026-11-25T08.30.00Z","provisional": false,"urgent": false}}"#,
         APP_ID.len()
     );
-    let timers = timers_of_one();
+    let timers: Vec<String> = timers_of_one().iter().map(|kind| format!("({kind})")).collect();
+    let timers = timers.join(", ");
     [
         format!("i AS (INSERT INTO inbound (office_id, source, source_id, digest, received_at, ticket, appended, due_at, provisional) SELECT 1, 'wechat-main', 'oBench' || lpad(n::text, 21, '0') || '/' || lpad(n::text, 20, '0'), {digest}, now(), 2026000000000 + n, false, now(), false FROM n)"),
         "h AS (INSERT INTO thread SELECT 1, 'wechat-main-oBench' || lpad(n::text, 21, '0'), 2026000000000 + n FROM n)".to_owned(),

@@ -1,145 +1,152 @@
-//! Many timers at one instant, on the gateway's own runner.
+//! The schedule on the gateway's own runner and store: many timers at one instant, evenly spread,
+//! changed one by one, leased by a process that died, and with Redis away.
+
+mod absent;
+mod change;
+mod crash;
+pub mod herd;
+mod spread;
 
 use crate::{Plan, fresh_database, office, own_pool, prefix};
 use intake_gateway::{
+    domain::{id::OfficeId, register::RegisterNumber, timer::TimerKind},
     offices::Offices,
-    schedule::{index::Index, runner::Runner},
+    schedule::{TimerKey, index::Index, runner::Runner, runner::Settings},
 };
 use serde_json::{Value, json};
 use sqlx::PgPool;
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-/// What was measured.
-pub struct Figures {
-    pub per_second: f64,
-    pub latest_s: f64,
-    pub bytes: f64,
-    pub rebuild_s: f64,
-}
-
 pub async fn run(plan: &Plan, server: &str, redis: &str) -> Value {
-    let mut rows = Vec::new();
+    let mut herds = Vec::new();
     for &count in &plan.timers {
-        let herd = herd(server, redis, count).await;
+        let herd = herd::run(server, redis, count).await;
         println!("\nSchedule, {count} timers at one instant");
-        println!("{:>28} {:>12.0}", "durable effects per second", herd.per_second);
-        println!("{:>28} {:>12.2}", "the last one late, s", herd.latest_s);
-        println!("{:>28} {:>12.0}", "bytes a timer in Redis", herd.bytes);
-        println!("{:>28} {:>12.2}", "rebuild after FLUSHALL, s", herd.rebuild_s);
-        rows.push(json!({
-            "timers": count, "effects_per_s": herd.per_second, "latest_s": herd.latest_s,
-            "bytes_per_timer": herd.bytes, "rebuild_s": herd.rebuild_s,
-        }));
+        herd.print();
+        herds.push(json!(herd));
     }
-    json!({ "herd": rows })
+    json!({
+        "herd": herds,
+        "spread": spread::run(server, redis, plan.spread).await,
+        "change": change::run(server, redis, plan.changes).await,
+        "crash": crash::run(server, redis).await,
+        "redis_absent": absent::run(server).await,
+    })
 }
 
-async fn herd(server: &str, redis: &str, count: i64) -> Figures {
-    let (url, admin) = fresh_database(server, "intake_schedule").await;
-    office(&admin).await;
-    let (config, pool) = own_pool(&url, redis).await;
-    tickets(&pool, count).await;
-    let prefix = prefix();
-    let index = Index::new(redis, &prefix).unwrap();
-    let offices = Arc::new(Offices::default());
-    offices.reload(&mut pool.acquire().await.unwrap()).await.unwrap();
-    let runner = Runner::new(
-        pool.clone(),
-        index,
-        offices,
-        config.schedule.settings(),
-        "bench".to_owned(),
-        Arc::new(|_| {}),
-    );
-    let client = redis::Client::open(redis).unwrap();
-    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+/// A line of a table: what, and how much.
+fn line(what: &str, value: f64, digits: usize) {
+    println!("{what:>38} {value:>12.digits$}");
+}
 
-    // Bytes: what the index' keys take, everything counted.
-    runner.rebuild().await.unwrap();
-    let due = format!("{{{prefix}:s0}}:v1:due");
-    let memory: i64 = redis::cmd("MEMORY")
-        .arg("USAGE")
-        .arg(&due)
-        .arg("SAMPLES")
-        .arg(0)
-        .query_async(&mut connection)
-        .await
-        .unwrap();
-    let bytes = memory as f64 / count as f64;
+/// A database with so many tickets, each with a follow-up a day from now, and a runner on it.
+struct Stage {
+    /// Not the runner's: for looking on.
+    admin: PgPool,
+    pool: PgPool,
+    runner: Arc<Runner>,
+    settings: Settings,
+    prefix: String,
+}
 
-    // Rebuild: a running schedule finds Redis empty and fills it again by itself.
-    let stop = CancellationToken::new();
-    let running = [
-        tokio::spawn(Arc::clone(&runner).run(stop.clone())),
-        tokio::spawn(Arc::clone(&runner).listen(stop.clone())),
-        tokio::spawn(Arc::clone(&runner).keep_true(stop.clone())),
-    ];
-    let () = redis::cmd("FLUSHALL").query_async(&mut connection).await.unwrap();
-    runner.wake();
-    let began = Instant::now();
-    let mut turn = tokio::time::interval(Duration::from_millis(5));
-    loop {
-        turn.tick().await;
-        let filled = runner.index().epoch().await.is_ok_and(|epoch| epoch.is_some());
-        if filled && runner.index().counts().await.unwrap().0 == count as usize {
-            break;
+impl Stage {
+    async fn set(server: &str, redis: &str, count: i64) -> Self {
+        let (url, admin) = fresh_database(server, "intake_schedule").await;
+        office(&admin).await;
+        let (config, pool) = own_pool(&url, redis).await;
+        tickets(&admin, count).await;
+        let prefix = prefix();
+        let index = Index::new(redis, &prefix).unwrap();
+        let offices = Arc::new(Offices::default());
+        offices.reload(&mut pool.acquire().await.unwrap()).await.unwrap();
+        let settings = config.schedule.settings();
+        let owner = "bench".to_owned();
+        let runner = Runner::new(pool.clone(), index, offices, settings, owner, Arc::new(|_| {}));
+        Self { admin, pool, runner, settings, prefix }
+    }
+
+    /// Gives every follow-up its time; `due_at` is an expression that may use the ticket's `n`, from
+    /// 1, and `soon`, a moment after this call.
+    async fn due(&self, soon: Duration, due_at: &str) {
+        let statement = format!(
+            "UPDATE timer SET due_at = (SELECT {due_at} FROM (VALUES (ticket % 1000000000,
+                 date_trunc('milliseconds', statement_timestamp() + interval '{} milliseconds')))
+                 AS v(n, soon))",
+            soon.as_millis()
+        );
+        sqlx::raw_sql(sqlx::AssertSqlSafe(statement)).execute(&self.admin).await.unwrap();
+        // No plan may be made from the moment before.
+        sqlx::raw_sql("VACUUM ANALYZE timer").execute(&self.admin).await.unwrap();
+    }
+
+    fn run(&self) -> Running {
+        let stop = CancellationToken::new();
+        let runner = || Arc::clone(&self.runner);
+        let tasks = [
+            tokio::spawn(runner().run(stop.clone())),
+            tokio::spawn(runner().listen(stop.clone())),
+            tokio::spawn(runner().keep_true(stop.clone())),
+        ];
+        Running { stop, tasks }
+    }
+
+    /// When no timer is armed any more.
+    async fn done(&self) {
+        let armed = "SELECT EXISTS (SELECT FROM timer WHERE state = 0)";
+        let mut turn = every(Duration::from_millis(20));
+        while sqlx::query_scalar::<_, bool>(armed).fetch_one(&self.admin).await.unwrap() {
+            turn.tick().await;
         }
     }
-    let rebuild_s = began.elapsed().as_secs_f64();
 
-    // The herd: all at one instant, a moment from now.
-    sqlx::raw_sql(
-        "UPDATE timer SET due_at = date_trunc('milliseconds', now() + interval '15 seconds')",
-    )
-    .execute(&pool)
-    .await
-    .unwrap();
-    sqlx::raw_sql("VACUUM ANALYZE timer").execute(&pool).await.unwrap();
-    runner.rebuild().await.unwrap();
-    loop {
-        turn.tick().await;
-        let armed: i64 = sqlx::query_scalar(
-            "SELECT count(*) FROM (SELECT FROM timer WHERE state = 0 LIMIT 1) x",
-        )
-        .fetch_one(&admin)
-        .await
-        .unwrap();
-        if armed == 0 {
-            break;
+    async fn lag(&self) -> Lag {
+        lag(&self.admin).await
+    }
+}
+
+/// A runner's loops.
+struct Running {
+    stop: CancellationToken,
+    tasks: [JoinHandle<()>; 3],
+}
+
+impl Running {
+    async fn end(self) {
+        self.stop.cancel();
+        for task in self.tasks {
+            task.await.unwrap();
         }
-        tokio::time::interval_at(
-            tokio::time::Instant::now() + Duration::from_millis(20),
-            Duration::from_secs(1),
-        )
-        .tick()
-        .await;
     }
-    let took_s: f64 = sqlx::query_scalar(
-        "SELECT extract(epoch FROM clock_timestamp() - (SELECT due_at FROM timer LIMIT 1))::float8",
-    )
-    .fetch_one(&admin)
-    .await
-    .unwrap();
-    stop.cancel();
-    for task in running {
-        task.await.unwrap();
-    }
-    let (effects, distinct, latest_s): (i64, i64, f64) = sqlx::query_as(
-        "SELECT count(*), count(DISTINCT e.ticket), max(extract(epoch FROM e.at - t.due_at))::float8
+}
+
+/// From the instant to the transaction that carried the timer out, by the database's clock.
+#[derive(Debug, Clone, Copy, serde::Serialize)]
+pub struct Lag {
+    pub effects: i64,
+    pub p50_s: f64,
+    pub p99_s: f64,
+    pub max_s: f64,
+}
+
+pub async fn lag(pool: &PgPool) -> Lag {
+    let (effects, distinct, lags): (i64, i64, Vec<f64>) = sqlx::query_as(
+        "SELECT count(*), count(DISTINCT e.ticket),
+             percentile_disc('{0.5, 0.99, 1}'::float8[]) WITHIN GROUP (
+                 ORDER BY extract(epoch FROM e.at - t.due_at)::float8)
          FROM event e JOIN timer t USING (office_id, ticket) WHERE e.kind = 'follow_up_due'",
     )
-    .fetch_one(&admin)
+    .fetch_one(pool)
     .await
     .unwrap();
-    assert_eq!((effects, distinct), (count, count), "each timer took effect once");
-    Figures { per_second: count as f64 / took_s, latest_s, bytes, rebuild_s }
+    let timers: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM timer").fetch_one(pool).await.unwrap();
+    assert_eq!((effects, distinct), (timers, timers), "each timer takes effect once");
+    Lag { effects, p50_s: lags[0], p99_s: lags[1], max_s: lags[2] }
 }
 
-async fn tickets(pool: &PgPool, count: i64) {
+pub async fn tickets(pool: &PgPool, count: i64) {
     let statement = format!(
         "INSERT INTO ticket (office_id, ticket, channel, state, urgency, problem, registered_at,
              accepted_at, follow_up_at, due_at, provisional, calendar_version, events, chain)
@@ -149,5 +156,21 @@ async fn tickets(pool: &PgPool, count: i64) {
          SELECT 1, ticket, 1, 1, 0, now() + interval '1 day' FROM ticket;"
     );
     sqlx::raw_sql(sqlx::AssertSqlSafe(statement)).execute(pool).await.unwrap();
-    sqlx::raw_sql("VACUUM ANALYZE ticket").execute(pool).await.unwrap();
+    sqlx::raw_sql("VACUUM ANALYZE ticket, timer").execute(pool).await.unwrap();
+}
+
+/// The key of the `n`-th ticket's follow-up, as it is before anything changes it.
+fn follow_up(n: i64, due_at: chrono::DateTime<chrono::Utc>) -> TimerKey {
+    TimerKey {
+        office: OfficeId(1),
+        ticket: RegisterNumber::from_i64(2_026_000_000_000 + n).unwrap(),
+        kind: TimerKind::FollowUp,
+        generation: 1,
+        due_at,
+    }
+}
+
+/// Turns that start a step from now.
+pub fn every(step: Duration) -> tokio::time::Interval {
+    tokio::time::interval_at(tokio::time::Instant::now() + step, step)
 }
