@@ -54,8 +54,13 @@ if #items > 0 then
     redis.call('ZREM', KEYS[1], unpack(members))
     redis.call('ZADD', KEYS[2], unpack(leases))
 end
-local next_due = redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')
-return {'ok', tostring(now), next_due[2] or '', token, items}
+-- The next thing to do: what is due next, or the end of a lease whose owner may be gone.
+local next_due = redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')[2]
+local lease_end = redis.call('ZRANGE', KEYS[2], 0, 0, 'WITHSCORES')[2]
+if lease_end and (not next_due or tonumber(lease_end) < tonumber(next_due)) then
+    next_due = lease_end
+end
+return {'ok', tostring(now), next_due or '', token, items}
 ";
 
 const ACK: &str = r"
@@ -85,7 +90,7 @@ pub enum Claim {
         leased: Vec<Leased>,
         /// Redis' time, in ms since 1970.
         now_ms: i64,
-        /// When the next one is due, in ms since 1970.
+        /// When the next one is due or a lease ends, in ms since 1970.
         next_ms: Option<i64>,
     },
 }

@@ -124,14 +124,25 @@ pub const SESSION: &str = "SET enable_seqscan = off; SET enable_hashjoin = off; 
     SET enable_mergejoin = off; SET plan_cache_mode = force_generic_plan; SET jit = off; \
     SET max_parallel_workers_per_gather = 0; SET idle_in_transaction_session_timeout = '5s'";
 
-/// For the rest of this transaction: reads whole tables, as long as it takes.
+/// For the rest of this transaction: no limit of time.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn as_long_as_it_takes(db: &mut PgConnection) -> Result<(), StoreError> {
+    const LONG: &str =
+        "SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0";
+    sqlx::raw_sql(LONG).execute(db).await?;
+    Ok(())
+}
+
+/// For the rest of this transaction: compares whole tables by hashing them. Row by row would take
+/// the square of the time on a database that was just restored and has no statistics yet.
 ///
 /// # Errors
 /// [`StoreError`].
 pub async fn read_whole_tables(db: &mut PgConnection) -> Result<(), StoreError> {
     const WHOLE: &str = "SET LOCAL enable_seqscan = on; SET LOCAL enable_hashjoin = on; \
-        SET LOCAL enable_mergejoin = on; SET LOCAL plan_cache_mode = auto; \
-        SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0";
+        SET LOCAL enable_nestloop = off; SET LOCAL plan_cache_mode = auto";
     sqlx::raw_sql(WHOLE).execute(db).await?;
     Ok(())
 }
