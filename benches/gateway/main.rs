@@ -17,6 +17,7 @@ mod gateway;
 mod intake;
 mod load;
 mod process;
+mod queue;
 mod rival;
 mod schedule;
 
@@ -66,7 +67,7 @@ impl Plan {
             };
             list(name, default).iter().map(number).collect()
         };
-        let parts = list("BENCH_PARTS", "intake,growth,schedule");
+        let parts = list("BENCH_PARTS", "intake,growth,schedule,queue");
         match std::env::var("BENCH").as_deref() {
             Ok("short") => Self {
                 parts,
@@ -113,6 +114,7 @@ async fn measure() {
             "intake" => intake::run(&plan, &server, &redis).await,
             "growth" => intake::growth(&plan, &server, &redis).await,
             "schedule" => schedule::run(&plan, &server, &redis).await,
+            "queue" => queue::run(&plan, &server, &redis).await,
             other => panic!("BENCH_PARTS: there is no part {other}"),
         };
         std::fs::create_dir_all("target/bench").unwrap();
