@@ -17,6 +17,7 @@ use crate::{
         index::Index,
         runner::{OnFired, Runner},
     },
+    search::Indexer,
     secret,
     store::{self, StoreError},
     telemetry,
@@ -151,8 +152,15 @@ impl Gateway {
         let owner = format!("{}-{}", std::process::id(), &secret::token()[..8]);
         let (on_fired, relay_slot) = on_fired(live.clone());
         let settings = config.schedule.settings();
-        let schedule =
-            Runner::new(pool.clone(), index, Arc::clone(&offices), settings, owner, on_fired);
+        let schedule = Runner::new(
+            pool.clone(),
+            index,
+            Arc::clone(&offices),
+            settings,
+            owner.clone(),
+            on_fired,
+        );
+        let search = Indexer::new(pool.clone(), owner);
         let relay = Relay::new(
             pool.clone(),
             Arc::clone(&offices),
@@ -166,7 +174,7 @@ impl Gateway {
         let stop_workers = CancellationToken::new();
         let workers = TaskTracker::new();
         let timers = entering(Arc::clone(&schedule), &workers, stop_workers.clone());
-        let on_commit = on_commit(live.clone(), Arc::clone(&relay), timers);
+        let on_commit = on_commit(live.clone(), Arc::clone(&relay), Arc::clone(&search), timers);
         let writers = TaskTracker::new();
         let intake = Intake::open(
             pool.clone(),
@@ -193,7 +201,9 @@ impl Gateway {
             intake,
             schedule,
             relay,
+            search,
             live,
+            tallies: http::desk::Tallies::default(),
             desk: config.desk.clone(),
             answer_within: Duration::from_secs(config.http.answer_timeout_s),
             closing: CancellationToken::new(),
@@ -210,6 +220,7 @@ impl Gateway {
         self.workers.spawn(Arc::clone(schedule).listen(stop()));
         self.workers.spawn(Arc::clone(schedule).keep_true(stop()));
         self.workers.spawn(Arc::clone(&self.app.relay).run(stop()));
+        self.workers.spawn(Arc::clone(&self.app.search).run(stop()));
     }
 
     /// Starts what every process needs: offices read again when they change, live pages, tidying up.
@@ -301,11 +312,17 @@ fn on_fired(live: Live) -> (OnFired, RelaySlot) {
     (on_fired, slot)
 }
 
-fn on_commit(live: Live, relay: Arc<Relay>, timers: mpsc::Sender<Vec<TimerKey>>) -> OnCommit {
+fn on_commit(
+    live: Live,
+    relay: Arc<Relay>,
+    search: Arc<Indexer>,
+    timers: mpsc::Sender<Vec<TimerKey>>,
+) -> OnCommit {
     Arc::new(move |committed: &Committed| {
         for office in &committed.offices {
             live.changed(*office);
         }
+        search.wake();
         if committed.urgent {
             relay.wake_now();
         } else if committed.effects {

@@ -17,6 +17,7 @@ pub mod offices;
 pub mod quarantine;
 pub mod relay;
 pub mod schedule;
+pub mod search;
 pub mod secret;
 pub mod store;
 pub mod telemetry;

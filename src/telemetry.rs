@@ -28,6 +28,8 @@ pub const SCHEDULE_REBUILDS: &str = "schedule_rebuilds_total";
 pub const NOTICES: &str = "relay_notices_total";
 /// Days from today to the last one that a notice covers, by office.
 pub const CALENDAR_DAYS_AHEAD: &str = "calendar_days_known_ahead";
+/// Tickets entered into the index of words, anew or again.
+pub const SEARCH_INDEXED: &str = "search_tickets_indexed_total";
 /// Connections refused because there were too many.
 pub const CONNECTIONS_REFUSED: &str = "http_connections_refused_total";
 

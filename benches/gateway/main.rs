@@ -22,6 +22,7 @@ mod intake;
 mod load;
 mod peers;
 mod process;
+mod queue;
 mod rival;
 mod schedule;
 mod start;
@@ -83,7 +84,8 @@ impl Plan {
             };
             list(name, default).iter().map(number).collect()
         };
-        let parts = list("BENCH_PARTS", "intake,growth,schedule,calendar,start,python,bullmq");
+        let parts =
+            list("BENCH_PARTS", "intake,growth,schedule,queue,calendar,start,python,bullmq");
         match std::env::var("BENCH").as_deref() {
             Ok("short") => Self {
                 parts,
@@ -149,6 +151,7 @@ async fn measure() {
             "start" => start::run(&plan, &server, &redis).await,
             "python" => peers::python::run(&plan, &server, &redis).await,
             "bullmq" => peers::bullmq::run(&plan, &server, &redis).await,
+            "queue" => queue::run(&plan, &server, &redis).await,
             other => panic!("BENCH_PARTS: there is no part {other}"),
         };
         std::fs::create_dir_all("target/bench").unwrap();

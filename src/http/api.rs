@@ -8,11 +8,13 @@ use super::{
 use crate::{
     domain::{level::Level, register::RegisterNumber},
     intake::{AcceptError, Accepted},
+    search::words::Words,
     secret,
     store::{
         self,
         access::ApiToken,
         queue::{Cursor, Filter, QueueRow},
+        search::Which,
     },
 };
 use axum::{
@@ -147,7 +149,7 @@ pub struct ListQuery {
     after: Option<String>,
 }
 
-/// The open queue, most urgent first.
+/// The open queue, most urgent first; or what is closed, newest first.
 pub async fn list(
     State(app): State<Shared>,
     caller: Caller,
@@ -159,9 +161,9 @@ pub async fn list(
     let Query(query) = query.map_err(|error| wrong(&error.body_text()))?;
     // An empty value means: not filtered.
     let given = |text: Option<String>| text.filter(|text| !text.is_empty());
-    let closed = match query.state.as_deref() {
-        None | Some("" | "open") => false,
-        Some("closed") => true,
+    let which = match query.state.as_deref() {
+        None | Some("" | "open") => Which::Open,
+        Some("closed") => Which::Closed,
         Some(_) => return Err(wrong("state is open or closed")),
     };
     let channel = given(query.channel)
@@ -193,19 +195,15 @@ pub async fn list(
     let office = caller.0.office;
     let prefix = app.offices.get(office).map(|office| office.prefix.clone()).unwrap_or_default();
     let number = words.as_deref().and_then(|words| RegisterNumber::parse(words, &prefix).ok());
-    let filter = Filter { channel, level, words, ..Filter::default() };
+    let filter = Filter { channel, level, ..Filter::default() };
+    let words = words.as_deref().and_then(Words::of);
     let mut db = app.pool.acquire().await?;
     let rows = if let Some(number) = number {
         let found = store::queue::by_number(&mut db, office, number).await?;
         found.filter(|row| filter.allows(row)).into_iter().collect()
-    } else if closed {
-        if filter.words.is_some() {
-            return Err(wrong("among closed tickets, q finds a whole number only"));
-        }
-        let before = after.map(|cursor| cursor.ticket);
-        store::queue::closed_page(&mut db, office, &filter, before, limit + 1).await?
     } else {
-        store::queue::page(&mut db, office, &filter, after, limit + 1).await?
+        store::search::list(&mut db, office, which, &filter, words.as_ref(), after, limit + 1)
+            .await?
     };
     drop(db);
     let more = rows.len() as i64 > limit;

@@ -10,7 +10,7 @@ pub mod serve;
 
 use crate::{
     clock::Clock, config, domain::id::OfficeId, intake::Intake, offices::Offices, relay::Relay,
-    schedule::runner::Runner,
+    schedule::runner::Runner, search::Indexer,
 };
 use axum::{
     Router,
@@ -39,10 +39,14 @@ pub struct App {
     pub schedule: Arc<Runner>,
     /// The relay.
     pub relay: Arc<Relay>,
+    /// What fills the index of words.
+    pub search: Arc<Indexer>,
     /// Who watches the queue.
     pub live: live::Live,
     /// The channels by `wechat/{account}` or `hotline/{source}`, each with its office.
     pub channels: Channels,
+    /// What stands beside the saved views.
+    pub tallies: desk::Tallies,
     /// Settings of the desk.
     pub desk: config::Desk,
     /// For every answer; live pages have begun theirs by then.

@@ -11,6 +11,7 @@ pub mod notice;
 pub mod office;
 pub mod quarantine;
 pub mod queue;
+pub mod search;
 pub mod ticket;
 pub mod timer;
 pub mod verify;
@@ -118,10 +119,11 @@ pub async fn within<T, E: From<StoreError>>(
 
 /// What every session of the gateway starts with. Each statement here reads by key, through an
 /// index made for it: the planner, which has no idea how long an `unnest` is and what a young table
-/// will grow to, would now and then rather read the whole of it, and keep that plan. And a session
-/// whose gateway is gone must not hold its locks until TCP notices, two hours later.
-pub const SESSION: &str = "SET enable_seqscan = off; SET enable_hashjoin = off; \
-    SET enable_mergejoin = off; SET plan_cache_mode = force_generic_plan; SET jit = off; \
+/// will grow to, would now and then rather read the whole of it (or all that an index has, and sort
+/// that, to show one page), and keep that plan. And a session whose gateway is gone must not hold
+/// its locks until TCP notices, two hours later.
+pub const SESSION: &str = "SET enable_seqscan = off; SET enable_bitmapscan = off; \
+    SET enable_hashjoin = off; SET enable_mergejoin = off; SET plan_cache_mode = force_generic_plan; SET jit = off; \
     SET max_parallel_workers_per_gather = 0; SET idle_in_transaction_session_timeout = '5s'";
 
 /// For the rest of this transaction: no limit of time.
@@ -141,8 +143,9 @@ pub async fn as_long_as_it_takes(db: &mut PgConnection) -> Result<(), StoreError
 /// # Errors
 /// [`StoreError`].
 pub async fn read_whole_tables(db: &mut PgConnection) -> Result<(), StoreError> {
-    const WHOLE: &str = "SET LOCAL enable_seqscan = on; SET LOCAL enable_hashjoin = on; \
-        SET LOCAL enable_nestloop = off; SET LOCAL plan_cache_mode = auto";
+    const WHOLE: &str = "SET LOCAL enable_seqscan = on; SET LOCAL enable_bitmapscan = on; \
+        SET LOCAL enable_hashjoin = on; SET LOCAL enable_nestloop = off; \
+        SET LOCAL plan_cache_mode = auto";
     sqlx::raw_sql(WHOLE).execute(db).await?;
     Ok(())
 }

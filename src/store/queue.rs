@@ -53,6 +53,12 @@ pub struct Cursor {
 }
 
 impl Cursor {
+    /// In the order of the queue.
+    #[must_use]
+    pub fn key(&self) -> (i16, DateTime<Utc>, RegisterNumber) {
+        (self.urgency, self.due_at, self.ticket)
+    }
+
     /// For a URL.
     #[must_use]
     pub fn encode(&self) -> String {
@@ -89,8 +95,6 @@ pub struct Filter {
     pub to_do_before: Option<DateTime<Utc>>,
     /// Only what was resolved and waits for an evaluation.
     pub resolved: bool,
-    /// Words in a message, the name or the telephone; or a part of a number as printed.
-    pub words: Option<String>,
 }
 
 impl Filter {
@@ -102,7 +106,78 @@ impl Filter {
     }
 }
 
-/// One page of the open queue.
+/// A part of the queue without gap, from a place on (itself left out) to an urgency and date.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Stretch {
+    pub(super) after: Cursor,
+    pub(super) until: (i16, DateTime<Utc>),
+}
+
+/// Where in the queue the filter's dates lie: emergencies come first, so that dates make two
+/// stretches. What is outside of them is not read.
+pub(super) fn stretches(
+    filter: &Filter,
+    after: Option<Cursor>,
+) -> Result<Vec<Stretch>, StoreError> {
+    const LAST_SECOND: i64 = 253_402_300_799;
+    let first = RegisterNumber::new(1000, 1).map_err(|_| bad("ticket", "ticket"))?;
+    let last = DateTime::from_timestamp(LAST_SECOND, 0).ok_or(bad("ticket", "due_at"))?;
+    let dated = filter.due_from.is_some() || filter.due_before.is_some();
+    let from = filter.due_from.unwrap_or(DateTime::UNIX_EPOCH);
+    let until = filter.due_before.unwrap_or(last);
+    let stretch = |urgency, until| {
+        let start = Cursor { urgency, due_at: from, ticket: first };
+        let after = after.filter(|after| after.key() > start.key()).unwrap_or(start);
+        Stretch { after, until }
+    };
+    Ok(if dated {
+        vec![stretch(0, (0, until)), stretch(1, (1, until))]
+    } else {
+        vec![stretch(-1, (2, last))]
+    })
+}
+
+macro_rules! open_page {
+    ($narrow:literal, $db:ident, $office:ident, $filter:ident, $stretch:ident, $limit:ident) => {
+        // `is_open` and what narrows are spelled out: a parameter there would hide the partial
+        // index from a generic plan.
+        sqlx::query_as!(
+            Row,
+            r#"SELECT ticket, channel, state, level, urgency, overdue, problem, citizen_name,
+                      citizen_phone, registered_at, accepted_at, follow_up_at, due_at, provisional,
+                      (SELECT name FROM staff WHERE staff.office_id = ticket.office_id
+                         AND staff.staff_id = ticket.accountable) AS accountable
+               FROM ticket
+               WHERE ticket.office_id = $1 AND is_open AND (urgency, due_at, ticket) > ($2, $3, $4)
+                 AND (urgency, due_at) < ($5::smallint, $6::timestamptz)
+                 AND ($7::text IS NULL OR channel = $7)
+                 AND ($8::smallint IS NULL OR level = $8)
+                 AND ($9::int IS NULL OR ticket.accountable = $9)
+                 AND (NOT $10 OR ticket.accountable IS NULL)
+                 AND ($11::timestamptz IS NULL OR due_at < $11 OR ticket.accountable IS NULL)
+                 AND (NOT $12 OR state = 'resolved')"#
+                + $narrow
+                + " ORDER BY urgency, due_at, ticket LIMIT $13",
+            $office.0,
+            $stretch.after.urgency,
+            $stretch.after.due_at,
+            $stretch.after.ticket.as_i64(),
+            $stretch.until.0,
+            $stretch.until.1,
+            $filter.channel.map(ChannelKind::as_str),
+            $filter.level.map(Level::number),
+            $filter.accountable.map(|id| id.0),
+            $filter.unclaimed,
+            $filter.to_do_before,
+            $filter.resolved,
+            $limit
+        )
+        .fetch_all(&mut *$db)
+        .await?
+    };
+}
+
+/// One page of the open queue, whatever words the filter holds: those are [`super::search`]'s.
 ///
 /// # Errors
 /// [`StoreError`].
@@ -113,51 +188,31 @@ pub async fn page(
     after: Option<Cursor>,
     limit: i64,
 ) -> Result<Vec<QueueRow>, StoreError> {
-    let like = filter.words.as_deref().map(like_pattern);
-    // `is_open` is spelled out in both statements: a parameter there would hide the partial index
-    // from a generic plan (performance.md §4).
-    let after = after.unwrap_or(Cursor {
-        urgency: -1,
-        due_at: DateTime::UNIX_EPOCH,
-        ticket: RegisterNumber::new(1000, 1).map_err(|_| bad("ticket", "ticket"))?,
-    });
-    let rows = sqlx::query_as!(
-        Row,
-        r#"SELECT ticket, channel, state, level, urgency, overdue, problem, citizen_name, citizen_phone,
-                  registered_at, accepted_at, follow_up_at, due_at, provisional, staff.name AS "accountable?"
-           FROM ticket LEFT JOIN staff
-             ON staff.office_id = ticket.office_id AND staff.staff_id = ticket.accountable
-           WHERE ticket.office_id = $1 AND is_open AND (urgency, due_at, ticket) > ($2, $3, $4)
-             AND ($5::text IS NULL OR channel = $5)
-             AND ($6::smallint IS NULL OR level = $6)
-             AND ($7::int IS NULL OR accountable = $7)
-             AND (NOT $8 OR accountable IS NULL)
-             AND ($9::timestamptz IS NULL OR due_at < $9)
-             AND (NOT $10 OR state = 'resolved')
-             AND ($13::timestamptz IS NULL OR due_at >= $13)
-             AND ($14::timestamptz IS NULL OR due_at < $14 OR accountable IS NULL)
-             AND ($11::text IS NULL OR (ticket.ticket / 1000000000 || '-' || lpad((ticket.ticket % 1000000000)::text, greatest(6, length((ticket.ticket % 1000000000)::text)), '0')) LIKE $11 OR problem LIKE $11 OR citizen_name LIKE $11 OR citizen_phone LIKE $11
-                  OR EXISTS (SELECT FROM message m WHERE m.office_id = ticket.office_id
-                             AND m.ticket = ticket.ticket AND m.text LIKE $11))
-           ORDER BY urgency, due_at, ticket LIMIT $12"#,
-        office.0,
-        after.urgency,
-        after.due_at,
-        after.ticket.as_i64(),
-        filter.channel.map(ChannelKind::as_str),
-        filter.level.map(Level::number),
-        filter.accountable.map(|id| id.0),
-        filter.unclaimed,
-        filter.due_before,
-        filter.resolved,
-        like,
-        limit,
-        filter.due_from,
-        filter.to_do_before
-    )
-    .fetch_all(db)
-    .await?;
-    rows.into_iter().map(QueueRow::try_from).collect()
+    let mut found = Vec::new();
+    for stretch in stretches(filter, after)? {
+        let wanted = limit - i64::try_from(found.len()).unwrap_or(limit);
+        if wanted <= 0 {
+            break;
+        }
+        let rows = if filter.level.is_some_and(|level| level.number() > 1) {
+            open_page!(" AND level > 1 AND level = $8", db, office, filter, stretch, wanted)
+        } else if filter.channel.is_some_and(|channel| channel != ChannelKind::Wechat) {
+            open_page!(
+                " AND channel <> 'wechat' AND channel = $7",
+                db,
+                office,
+                filter,
+                stretch,
+                wanted
+            )
+        } else {
+            open_page!("", db, office, filter, stretch, wanted)
+        };
+        for row in rows {
+            found.push(QueueRow::try_from(row)?);
+        }
+    }
+    Ok(found)
 }
 
 /// The ticket with this number, open or closed: who asks for a number wants that one.
@@ -184,6 +239,31 @@ pub async fn by_number(
     row.map(QueueRow::try_from).transpose()
 }
 
+macro_rules! closed_page {
+    ($narrow:literal, $db:ident, $office:ident, $filter:ident, $before:ident, $limit:ident) => {
+        sqlx::query_as!(
+            Row,
+            r#"SELECT ticket, channel, state, level, urgency, overdue, problem, citizen_name,
+                      citizen_phone, registered_at, accepted_at, follow_up_at, due_at, provisional,
+                      (SELECT name FROM staff WHERE staff.office_id = ticket.office_id
+                         AND staff.staff_id = ticket.accountable) AS accountable
+               FROM ticket
+               WHERE ticket.office_id = $1 AND NOT is_open AND ticket < $2
+                 AND ($4::text IS NULL OR channel = $4)
+                 AND ($5::smallint IS NULL OR level = $5)"#
+                + $narrow
+                + " ORDER BY ticket DESC LIMIT $3",
+            $office.0,
+            $before.map_or(i64::MAX, RegisterNumber::as_i64),
+            $limit,
+            $filter.channel.map(ChannelKind::as_str),
+            $filter.level.map(Level::number)
+        )
+        .fetch_all(&mut *$db)
+        .await?
+    };
+}
+
 /// One page of what is closed, newest first, of the filter's channel and level; `before` is the
 /// last number of the page before.
 ///
@@ -196,24 +276,13 @@ pub async fn closed_page(
     before: Option<RegisterNumber>,
     limit: i64,
 ) -> Result<Vec<QueueRow>, StoreError> {
-    let rows = sqlx::query_as!(
-        Row,
-        r#"SELECT ticket, channel, state, level, urgency, overdue, problem, citizen_name, citizen_phone,
-                  registered_at, accepted_at, follow_up_at, due_at, provisional, staff.name AS "accountable?"
-           FROM ticket LEFT JOIN staff
-             ON staff.office_id = ticket.office_id AND staff.staff_id = ticket.accountable
-           WHERE ticket.office_id = $1 AND NOT is_open AND ticket < $2
-             AND ($4::text IS NULL OR channel = $4)
-             AND ($5::smallint IS NULL OR level = $5)
-           ORDER BY ticket DESC LIMIT $3"#,
-        office.0,
-        before.map_or(i64::MAX, RegisterNumber::as_i64),
-        limit,
-        filter.channel.map(ChannelKind::as_str),
-        filter.level.map(Level::number)
-    )
-    .fetch_all(db)
-    .await?;
+    let rows = if filter.level.is_some_and(|level| level.number() > 1) {
+        closed_page!(" AND level > 1 AND level = $5", db, office, filter, before, limit)
+    } else if filter.channel.is_some_and(|channel| channel != ChannelKind::Wechat) {
+        closed_page!(" AND channel <> 'wechat' AND channel = $4", db, office, filter, before, limit)
+    } else {
+        closed_page!("", db, office, filter, before, limit)
+    };
     rows.into_iter().map(QueueRow::try_from).collect()
 }
 
@@ -229,39 +298,92 @@ pub struct Counts {
     pub soon: i64,
     pub overdue: i64,
     pub resolved: i64,
+    pub closed: i64,
 }
 
-/// Counts the open queue, once for all views.
+/// The counts of an office, of each person that answers for tickets.
+#[derive(Debug, Clone, Default)]
+pub struct Tally {
+    groups: Vec<Group>,
+}
+
+#[derive(Debug, Clone)]
+struct Group {
+    given: i64,
+    accountable: Option<i32>,
+    open: i64,
+    today: i64,
+    call_back: i64,
+    soon: i64,
+    overdue: i64,
+    resolved: i64,
+}
+
+impl Tally {
+    /// How many are open.
+    #[must_use]
+    pub fn open(&self) -> i64 {
+        self.groups.iter().map(|group| group.open).sum()
+    }
+
+    /// As this person sees them.
+    #[must_use]
+    pub fn counts(&self, staff: StaffId) -> Counts {
+        let sum = |of: fn(&Group) -> i64| self.groups.iter().map(of).sum::<i64>();
+        let open_of = |whose: Option<i32>| {
+            let theirs = self.groups.iter().filter(|group| group.accountable == whose);
+            theirs.map(|group| group.open).sum()
+        };
+        let given = self.groups.first().map_or(0, |group| group.given);
+        Counts {
+            all: self.open(),
+            today: sum(|group| if group.accountable.is_none() { group.open } else { group.today }),
+            unclaimed: open_of(None),
+            mine: open_of(Some(staff.0)),
+            call_back: sum(|group| group.call_back),
+            soon: sum(|group| group.soon),
+            overdue: sum(|group| group.overdue),
+            resolved: sum(|group| group.resolved),
+            closed: given - self.open(),
+        }
+    }
+}
+
+/// Counts the open queue, once for all views and everybody. What is closed is not counted: numbers
+/// have no gap, so it is the rest.
 ///
 /// # Errors
 /// [`StoreError`].
-pub async fn counts(
+pub async fn tally(
     db: &mut PgConnection,
     office: OfficeId,
-    staff: StaffId,
     now: DateTime<Utc>,
     end_of_today: DateTime<Utc>,
     soon: DateTime<Utc>,
-) -> Result<Counts, StoreError> {
-    Ok(sqlx::query_as!(
-        Counts,
-        r#"SELECT count(*) AS "all!",
-                  count(*) FILTER (WHERE due_at < $4 OR accountable IS NULL) AS "today!",
-                  count(*) FILTER (WHERE accountable IS NULL) AS "unclaimed!",
-                  count(*) FILTER (WHERE accountable = $2) AS "mine!",
-                  count(*) FILTER (WHERE channel = 'hotline') AS "call_back!",
-                  count(*) FILTER (WHERE due_at >= $3 AND due_at < $5) AS "soon!",
-                  count(*) FILTER (WHERE due_at < $3) AS "overdue!",
-                  count(*) FILTER (WHERE state = 'resolved') AS "resolved!"
-           FROM ticket WHERE office_id = $1 AND is_open"#,
+) -> Result<Tally, StoreError> {
+    let groups = sqlx::query_as!(
+        Group,
+        r#"SELECT given AS "given!", accountable AS "accountable?", coalesce(open, 0) AS "open!",
+                  coalesce(today, 0) AS "today!", coalesce(call_back, 0) AS "call_back!",
+                  coalesce(soon, 0) AS "soon!", coalesce(overdue, 0) AS "overdue!",
+                  coalesce(resolved, 0) AS "resolved!"
+           FROM (SELECT coalesce(sum(last), 0) AS given FROM register WHERE office_id = $1) r
+           LEFT JOIN (
+               SELECT accountable, count(*) AS open,
+                      count(*) FILTER (WHERE due_at < $3) AS today,
+                      count(*) FILTER (WHERE channel = 'hotline') AS call_back,
+                      count(*) FILTER (WHERE due_at >= $2 AND due_at < $4) AS soon,
+                      count(*) FILTER (WHERE due_at < $2) AS overdue,
+                      count(*) FILTER (WHERE state = 'resolved') AS resolved
+               FROM ticket WHERE office_id = $1 AND is_open GROUP BY accountable) t ON true"#,
         office.0,
-        staff.0,
         now,
         end_of_today,
         soon
     )
-    .fetch_one(db)
-    .await?)
+    .fetch_all(db)
+    .await?;
+    Ok(Tally { groups })
 }
 
 /// Something that changes whenever an office's queue does: for live pages, cheap to ask.
@@ -277,18 +399,6 @@ pub async fn pulse(db: &mut PgConnection, office: OfficeId) -> Result<(i64, i64)
     .fetch_one(db)
     .await?;
     Ok((row.last, row.effects))
-}
-
-fn like_pattern(words: &str) -> String {
-    let mut pattern = String::from("%");
-    for c in words.chars() {
-        if matches!(c, '%' | '_' | '\\') {
-            pattern.push('\\');
-        }
-        pattern.push(c);
-    }
-    pattern.push('%');
-    pattern
 }
 
 /// A row as it stands in the database.

@@ -195,6 +195,7 @@ async fn every_view_filter_and_page_answers() {
         "overdue",
         "resolved",
         "all",
+        "closed",
         "nonsense",
         "",
     ] {

@@ -10,8 +10,10 @@ const LARGE: [&str; 8] =
     ["ticket", "event", "message", "timer", "inbound", "thread", "outbox", "notice"];
 
 /// Statements that read whole tables on purpose, by some words of theirs, and why.
-const WHOLE: [(&str, &str); 1] =
-    [("generate_series(1, $3::int)", "verify looks for gaps, with plans of its own")];
+const WHOLE: [(&str, &str); 2] = [
+    ("generate_series(1, $3::int)", "verify looks for gaps, with plans of its own"),
+    ("SELECT given AS", "counts what is open, once: beside a single row"),
+];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_statement_reads_by_key_though_it_was_planned_on_empty_tables() {

@@ -2,6 +2,7 @@
 //! changes and keys.
 
 mod assets;
+mod counts;
 mod notices;
 mod quarantine;
 mod queue;
@@ -9,6 +10,8 @@ mod register;
 mod session;
 mod story;
 mod ticket;
+
+pub use counts::Tallies;
 
 use super::{Shared, channels, serve::Peer};
 use crate::{

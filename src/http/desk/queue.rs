@@ -1,13 +1,15 @@
 //! The queue: what to work on next.
 
-use super::{Failure, Frame, html, session::LoggedIn};
+use super::{Failure, Frame, counts::counts, html, session::LoggedIn};
 use crate::{
     domain::{level::Level, register::RegisterNumber},
     http::Shared,
+    search::words::Words,
     store::{
         self,
         access::Session,
         queue::{Counts, Cursor, Filter, QueueRow},
+        search::Which,
     },
     wording,
 };
@@ -39,10 +41,11 @@ enum View {
     Overdue,
     Resolved,
     All,
+    Closed,
 }
 
 impl View {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Today,
         Self::Unclaimed,
         Self::CallBack,
@@ -51,6 +54,7 @@ impl View {
         Self::Overdue,
         Self::Resolved,
         Self::All,
+        Self::Closed,
     ];
 
     fn key(self) -> &'static str {
@@ -63,6 +67,7 @@ impl View {
             Self::Overdue => "overdue",
             Self::Resolved => "resolved",
             Self::All => "all",
+            Self::Closed => "closed",
         }
     }
 
@@ -76,6 +81,7 @@ impl View {
             Self::Overdue => "已逾期",
             Self::Resolved => "待评价",
             Self::All => "全部",
+            Self::Closed => "已办结",
         }
     }
 
@@ -89,16 +95,17 @@ impl View {
             Self::Overdue => counts.overdue,
             Self::Resolved => counts.resolved,
             Self::All => counts.all,
+            Self::Closed => counts.closed,
         }
     }
 }
 
 /// The moments that views are cut by.
 #[derive(Clone, Copy)]
-struct Cuts {
-    now: DateTime<Utc>,
-    end_of_today: DateTime<Utc>,
-    soon: DateTime<Utc>,
+pub(super) struct Cuts {
+    pub(super) now: DateTime<Utc>,
+    pub(super) end_of_today: DateTime<Utc>,
+    pub(super) soon: DateTime<Utc>,
 }
 
 impl Cuts {
@@ -144,7 +151,6 @@ impl QueueQuery {
         let mut filter = Filter {
             channel: ChannelKind::parse(&self.channel),
             level: self.level.parse().ok().and_then(Level::from_number),
-            words: Some(self.q.clone()).filter(|q| !q.is_empty()),
             ..Filter::default()
         };
         match view {
@@ -158,7 +164,7 @@ impl QueueQuery {
             }
             View::Overdue => filter.due_before = Some(cuts.now),
             View::Resolved => filter.resolved = true,
-            View::All => {}
+            View::All | View::Closed => {}
         }
         filter
     }
@@ -243,7 +249,7 @@ pub(super) fn state_label(state: &str) -> &'static str {
 impl Row {
     fn new(row: &QueueRow, prefix: &str, now: DateTime<Utc>) -> Self {
         let left = row.due_at - now;
-        // Found by its number: nothing is due any more.
+        // Nothing is due any more.
         let closed = row.state == "closed";
         let urgency = if closed {
             "later"
@@ -329,18 +335,16 @@ pub(super) async fn page(
             let row = store::queue::by_number(&mut db, session.office, number).await?;
             row.into_iter().collect()
         }
-        Err(_) => store::queue::page(&mut db, session.office, &filter, after, PAGE + 1).await?,
+        Err(_) => {
+            let which = if view == View::Closed { Which::Closed } else { Which::Open };
+            let words = Words::of(&query.q);
+            let words = words.as_ref();
+            store::search::list(&mut db, session.office, which, &filter, words, after, PAGE + 1)
+                .await?
+        }
     };
-    let counts = store::queue::counts(
-        &mut db,
-        session.office,
-        session.staff,
-        cuts.now,
-        cuts.end_of_today,
-        cuts.soon,
-    )
-    .await?;
     drop(db);
+    let counts = counts(&app, session.office, session.staff, cuts).await?;
     let more = found.len() as i64 > PAGE;
     found.truncate(PAGE as usize);
     let last = found.last().filter(|_| more).map(QueueRow::cursor);
