@@ -133,14 +133,14 @@ async fn at_size(plan: &Plan, server: &str, redis: &str, size: i64) -> Value {
         ("desk: closed", &cookie, desk("closed")),
     ];
     for (name, head, paths) in cases {
-        rows.push(cell(gateway.address, name, head, paths, plan.cell / 2).await);
+        rows.push(cell(gateway.address, name, head, paths, plan.cell / 4).await);
     }
     for state in ["open", "closed"] {
         for (class, words) in words() {
             let path = |words| format!("/api/v1/tickets?state={state}&q={}", percent(words));
             let paths = words.iter().map(|words| path(words)).collect();
             let name = format!("{state}: {class}");
-            rows.push(cell(gateway.address, &name, &bearer, paths, plan.cell / 2).await);
+            rows.push(cell(gateway.address, &name, &bearer, paths, plan.cell / 4).await);
         }
     }
     let lag = lag_ms(&gateway, &token, &pool).await;

@@ -222,37 +222,28 @@ pub async fn enter(db: &mut PgConnection, entered: &Entered) -> Result<(), Store
     Ok(())
 }
 
-/// Where the table of messages ends, in its pages.
+/// Brings gathered entries into their places, so that no search has to read them one by one.
 ///
 /// # Errors
 /// [`StoreError`].
-pub async fn end_of_messages(db: &mut PgConnection) -> Result<i64, StoreError> {
-    Ok(sqlx::query_scalar!(
-        r#"SELECT pg_relation_size('message') / current_setting('block_size')::bigint AS "pages!""#
+pub async fn put_in_place(db: &mut PgConnection) -> Result<(), StoreError> {
+    sqlx::query!(
+        r#"SELECT gin_clean_pending_list('ticket_search_all') AS "all",
+                  gin_clean_pending_list('ticket_search_open') AS "open""#
     )
     .fetch_one(db)
-    .await?)
+    .await?;
+    Ok(())
 }
 
-/// Which tickets have a message but their first one in the table's pages from this one on, each
-/// with the newest.
+/// Which transactions have ended and begun: the same again while nothing was written.
 ///
 /// # Errors
 /// [`StoreError`].
-pub async fn grown_since(
-    db: &mut PgConnection,
-    page: i64,
-) -> Result<Vec<((OfficeId, RegisterNumber), i32)>, StoreError> {
-    let rows = sqlx::query!(
-        r#"SELECT office_id, ticket, max(seq) AS "seq!" FROM message
-           WHERE ctid >= $1::text::tid AND seq > 1 GROUP BY office_id, ticket"#,
-        format!("({page},0)")
-    )
-    .fetch_all(db)
-    .await?;
-    rows.into_iter()
-        .map(|row| Ok(((OfficeId(row.office_id), number(row.ticket)?), row.seq)))
-        .collect()
+pub async fn moment(db: &mut PgConnection) -> Result<String, StoreError> {
+    Ok(sqlx::query_scalar!(r#"SELECT pg_current_snapshot()::text AS "moment!""#)
+        .fetch_one(db)
+        .await?)
 }
 
 /// A ticket that is held to be open, and whether that and its words are still true.
@@ -275,15 +266,14 @@ pub async fn held_open(
 ) -> Result<Vec<Held>, StoreError> {
     let rows = sqlx::query!(
         r#"SELECT s.office_id, s.ticket,
-                  coalesce(NOT t.is_open OR m.seq > s.seq, false) AS "stale!"
+                  coalesce(NOT t.is_open OR t.events > s.seq AND EXISTS (
+                      SELECT FROM message m WHERE m.office_id = s.office_id
+                         AND m.ticket = s.ticket AND m.seq > s.seq), false) AS "stale!"
            FROM (SELECT office_id, ticket, seq FROM ticket_search
                  WHERE is_open AND (office_id, ticket) > ($1, $2)
                  ORDER BY office_id, ticket LIMIT $3) s
-           LEFT JOIN LATERAL (SELECT t.is_open FROM ticket t
-               WHERE t.office_id = s.office_id AND t.ticket = s.ticket LIMIT 1) t ON true
-           LEFT JOIN LATERAL (SELECT m.seq FROM message m
-               WHERE m.office_id = s.office_id AND m.ticket = s.ticket
-               ORDER BY m.office_id DESC, m.ticket DESC, m.seq DESC LIMIT 1) m ON true"#,
+           LEFT JOIN LATERAL (SELECT t.is_open, t.events FROM ticket t
+               WHERE t.office_id = s.office_id AND t.ticket = s.ticket LIMIT 1) t ON true"#,
         office.0,
         ticket,
         limit

@@ -95,31 +95,18 @@ async fn what_a_ticket_grew_by_is_found_after_the_next_look_and_closing_is_follo
     index(&gateway).await;
     gateway.wechat("oA", "身份证也丢了", "2").await;
     assert_eq!(found(&gateway, "open", "身份证").await, 0);
-    assert_eq!(gateway.app.search.step().await.unwrap().indexed, 1);
+    let mut db = gateway.pool.acquire().await.unwrap();
+    assert_eq!(gateway.app.search.compare(&mut db).await.unwrap(), 1);
     assert_eq!(found(&gateway, "open", "身份证").await, 1);
     assert_eq!(found(&gateway, "open", "社保卡 身份证").await, 1);
-    assert_eq!(gateway.app.search.step().await.unwrap().indexed, 0, "nothing is entered twice");
+    assert_eq!(gateway.app.search.compare(&mut db).await.unwrap(), 0, "nothing is entered twice");
 
     close_all(&gateway).await;
     let open = "SELECT count(*) FROM ticket_search WHERE is_open";
     assert_eq!(number(&gateway.pool, open).await, 1);
-    let mut db = gateway.pool.acquire().await.unwrap();
     gateway.app.search.compare(&mut db).await.unwrap();
     assert_eq!(number(&gateway.pool, open).await, 0);
     assert_eq!(found(&gateway, "closed", "身份证").await, 1);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_message_on_a_page_that_was_passed_long_ago_is_found_by_comparison() {
-    let gateway = gateway().await;
-    gateway.wechat("oA", "社保卡丢了", "1").await;
-    index(&gateway).await;
-    gateway.wechat("oA", "身份证也丢了", "2").await;
-    let mut db = gateway.pool.acquire().await.unwrap();
-    // Whoever starts anew compares first.
-    let other = Indexer::new(gateway.app.pool.clone(), "other".to_owned());
-    assert_eq!(other.compare(&mut db).await.unwrap(), 1);
-    assert_eq!(found(&gateway, "open", "身份证").await, 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
