@@ -293,7 +293,7 @@ pub async fn held_open(
 /// No search takes longer on the server.
 const WITHIN: Duration = Duration::from_secs(2);
 /// So many of the list's first tickets are looked at one by one before the index is asked.
-const FIRST_LOOK: i64 = 1000;
+const FIRST_LOOK: i64 = 300;
 /// And no more than so many, however promising.
 const LONGEST_LOOK: i64 = 50_000;
 /// Where the index knows nothing of what is looked for (a percent sign), only so many are looked at.
@@ -382,7 +382,7 @@ type Candidate = (i16, DateTime<Utc>, i64);
 
 impl List<'_> {
     /// A common word fills a page from the list's first tickets; a rare one is found in the index
-    /// at once. How common this one is, the first thousand tell; then the shorter way is taken.
+    /// at once. How common this one is, the first hundreds tell; then the shorter way is taken.
     async fn search(
         self,
         db: &mut PgConnection,
@@ -398,12 +398,13 @@ impl List<'_> {
         if count(&found) < limit {
             let all = self.size(db).await?;
             let mut more = Vec::new();
-            // With h hits among the first thousand a page needs a look at 1000 * limit / h; the
-            // index holds about all * h / 1000 tickets, each of them to be fetched.
-            let look = FIRST_LOOK * limit / count(&found).max(1) * 3;
-            let fetched = all / FIRST_LOOK * count(&found);
-            if !found.is_empty() && look < fetched.min(LONGEST_LOOK) {
-                more = self.by(Way::Look(look), db, office, words, Some(index), limit).await?;
+            // With h hits among the first n a page needs a look at n * limit / h; the index holds
+            // about all * h / n tickets, each of them to be fetched.
+            let look = FIRST_LOOK * limit / count(&found).max(1);
+            let fetched = all * count(&found) / FIRST_LOOK;
+            if look < fetched.min(LONGEST_LOOK) {
+                let generous = Way::Look(look * 3);
+                more = self.by(generous, db, office, words, Some(index), limit).await?;
             }
             if count(&more) < limit {
                 more = self.by(Way::Index, db, office, words, Some(index), limit).await?;
