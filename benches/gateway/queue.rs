@@ -255,9 +255,12 @@ async fn lag_ms(gateway: &Gateway, token: &str, pool: &PgPool) -> f64 {
     let mut stream = TcpStream::connect(gateway.address).await.unwrap();
     for round in 0..ROUNDS {
         sqlx::query(
-            "INSERT INTO message SELECT office_id, ticket, 2 + $1, 'bench', 'grown' || $1, now(), now(),
-                 '补充：附近还有獬豸' || $1, NULL, ''
-             FROM ticket WHERE is_open ORDER BY urgency DESC, due_at DESC LIMIT 1",
+            "WITH t AS (
+                 UPDATE ticket SET events = 2 + $1 WHERE (office_id, ticket) = (
+                     SELECT office_id, ticket FROM ticket WHERE is_open
+                     ORDER BY urgency DESC, due_at DESC LIMIT 1) RETURNING office_id, ticket)
+             INSERT INTO message SELECT office_id, ticket, 2 + $1, 'bench', 'grown' || $1, now(), now(),
+                 '补充：附近还有獬豸' || $1, NULL, '' FROM t",
         )
         .bind(round)
         .execute(pool)
