@@ -33,12 +33,22 @@ pub struct Counters {
 
 impl Gateway {
     pub async fn start(server: &str, redis: &str, name: &str) -> Self {
+        Self::start_as(server, redis, name, "all").await
+    }
+
+    /// With the role of `intake serve --role`: `web` takes in and leaves notices, due timers and the
+    /// index of words to another process.
+    pub async fn start_as(server: &str, redis: &str, name: &str, role: &str) -> Self {
         let (url, pool) = fresh_database(server, name).await;
         office(&pool).await;
-        Self::on(&url, pool, redis).await
+        Self::on_as(&url, pool, redis, role).await
     }
 
     pub async fn on(url: &str, pool: PgPool, redis: &str) -> Self {
+        Self::on_as(url, pool, redis, "all").await
+    }
+
+    async fn on_as(url: &str, pool: PgPool, redis: &str, role: &str) -> Self {
         let free = || std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let (address, ops) = (free(), free());
         let prefix = crate::prefix();
@@ -52,7 +62,8 @@ impl Gateway {
         std::fs::write(&config, text).unwrap();
         let began = Instant::now();
         let process = Command::new(env!("CARGO_BIN_EXE_intake"))
-            .args(["--config".as_ref(), config.as_os_str(), "serve".as_ref()])
+            .args(["--config".as_ref(), config.as_os_str()])
+            .args(["serve", "--role", role])
             .env_remove("DATABASE_URL")
             .env_remove("REDIS_URL")
             .stdin(Stdio::null())

@@ -52,7 +52,7 @@ pub async fn cell(gateway: &Gateway, connections: usize, cell: Duration) -> (Fig
 }
 
 pub async fn run(plan: &Plan, server: &str, redis: &str) -> Value {
-    let gateway = Gateway::start(server, redis, "intake_bench").await;
+    let gateway = Gateway::start_as(server, redis, "intake_bench", "web").await;
     let rival = Rival::prepare(server).await;
     // Files grow and plans are made before anything counts.
     load::run(gateway.address, 8, Duration::from_secs(1)).await;
@@ -73,11 +73,28 @@ pub async fn run(plan: &Plan, server: &str, redis: &str) -> Value {
         rows.push(report(connections, &rounds));
     }
     let tickets = gateway.tickets().await;
+    let whole = Gateway::start(server, redis, "intake_whole").await;
+    load::run(whole.address, 8, Duration::from_secs(1)).await;
+    let mut cells = Vec::new();
+    for _ in 0..plan.rounds {
+        cells.push(cell(&whole, WHOLE_CONNECTIONS, plan.cell).await);
+    }
+    let rate = Spread::of(cells.iter().map(|(ours, _)| ours.per_second));
+    let p99 = Spread::of(cells.iter().map(|(ours, _)| ours.p99_ms));
+    let wal = Spread::of(cells.iter().map(|(_, costs)| costs.wal_bytes));
+    println!(
+        "\n{WHOLE_CONNECTIONS:>4} connections, one process that also tells the staff and indexes words: {:.0}/s ({:.0}–{:.0}), p99 {p99} ms, {:.0} bytes of WAL",
+        rate.median, rate.min, rate.max, wal.median
+    );
+    whole.stop(false).await;
     let (_, peak) = gateway.memory_mib();
     println!("{tickets} tickets; the gateway's memory peaked at {peak:.0} MiB");
     gateway.stop(true).await;
     println!("register and trail verified");
-    json!({ "cells": rows, "tickets": tickets, "peak_mib": peak })
+    json!({
+        "cells": rows, "tickets": tickets, "peak_mib": peak,
+        "one_process": { "connections": WHOLE_CONNECTIONS, "per_s": rate, "p99_ms": p99, "wal_bytes": wal },
+    })
 }
 
 fn report(connections: usize, rounds: &[Round]) -> Value {
@@ -155,3 +172,4 @@ pub async fn growth(plan: &Plan, server: &str, redis: &str) -> Value {
 }
 
 const GROWTH_CONNECTIONS: usize = 64;
+const WHOLE_CONNECTIONS: usize = 64;
