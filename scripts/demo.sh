@@ -20,6 +20,16 @@ cargo build --release --locked --quiet
 intake=$PWD/target/release/intake
 
 mkdir -p "$folder"
+# A demo that still runs is ended first, and cleans up what is its own before anything is started.
+if [ -e "$folder/demo.pid" ]; then
+  pid=$(cat "$folder/demo.pid")
+  if tr '\0' ' ' < "/proc/$pid/cmdline" 2>/dev/null | grep -q 'scripts/demo\.sh'; then
+    say "Ending the demo that still runs ..."
+    kill -TERM "$pid" 2>/dev/null || true
+    timeout 60 tail --pid="$pid" -f /dev/null || die "The demo that still runs (process $pid) does not end; stop it, then try again."
+  fi
+fi
+printf '%s' "$$" > "$folder/demo.pid"
 # A demo that was killed may have left its gateway behind.
 if [ -e "$folder/intake.pid" ]; then
   pid=$(cat "$folder/intake.pid")
@@ -37,7 +47,7 @@ gateway=
 stop() {
   trap '' INT TERM
   if [ -n "$gateway" ]; then kill -INT "$gateway" 2>/dev/null || true; wait "$gateway" 2>/dev/null || true; fi
-  rm -f "$folder/intake.pid"
+  rm -f "$folder/intake.pid" "$folder/demo.pid"
   [ -n "$given" ] || servers_stop "$folder"
 }
 trap stop EXIT
