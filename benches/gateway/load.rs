@@ -16,6 +16,7 @@ use tokio::{
     net::TcpStream,
 };
 
+static MESSAGE_ID: AtomicU64 = AtomicU64::new(24_000_000_000_000_000);
 static ANSWERED: AtomicU64 = AtomicU64::new(0);
 
 /// Answers so far, over all cells.
@@ -66,10 +67,8 @@ async fn connection(
             break;
         }
         let now = clock.now().timestamp();
-        let id = format!(
-            "{:020}",
-            (u64::from_str_radix(&name[..8], 16).unwrap() % 1_000_000) * 1_000_000_000 + n
-        );
+        // As the platform's: in the order of time.
+        let id = format!("{:020}", MESSAGE_ID.fetch_add(1, Ordering::Relaxed));
         let xml = sender.text(&format!("oBench{name}{n:09}"), WORDS, &id, now);
         let (query, body) = sender.callback(&xml, now, "100007919", secret::random());
         let request = format!(

@@ -259,7 +259,7 @@ async fn lag_ms(gateway: &Gateway, token: &str, pool: &PgPool) -> f64 {
                  UPDATE ticket SET events = 2 + $1 WHERE (office_id, ticket) = (
                      SELECT office_id, ticket FROM ticket WHERE is_open
                      ORDER BY urgency DESC, due_at DESC LIMIT 1) RETURNING office_id, ticket)
-             INSERT INTO message SELECT office_id, ticket, 2 + $1, 'bench', 'grown' || $1, now(), now(),
+             INSERT INTO message SELECT office_id, ticket, 2 + $1, now(), now(),
                  '补充：附近还有獬豸' || $1, NULL, '' FROM t",
         )
         .bind(round)
@@ -378,8 +378,8 @@ async fn fill(pool: &PgPool, size: i64) {
                      CASE WHEN b >= 0.3 THEN 1 + (d * 30000)::int % 30 END, 1, sha256('x')
                  FROM one
              )
-             INSERT INTO message (office_id, ticket, seq, source, source_id, occurred_at, received_at, text, raw)
-             SELECT 1, ticket, 1, 'bench', n::text, now(), now(), text, text::bytea FROM one"
+             INSERT INTO message (office_id, ticket, seq, occurred_at, received_at, text, raw)
+             SELECT 1, ticket, 1, now(), now(), text, text::bytea FROM one"
         );
         sqlx::raw_sql(sqlx::AssertSqlSafe(statement)).execute(pool).await.unwrap();
     }

@@ -136,9 +136,6 @@ pub async fn fill(pool: &PgPool, last: i64, count: i64) {
             "UPDATE timer SET state = 2 WHERE ticket % 100 > 0 AND ticket > 2026000000000 + {last}"
         ),
         format!("UPDATE outbox SET state = 1 WHERE ticket > 2026000000000 + {last}"),
-        format!(
-            "UPDATE thread SET open_ticket = NULL WHERE open_ticket % 100 > 0 AND open_ticket > 2026000000000 + {last}"
-        ),
     ] {
         sqlx::raw_sql(sqlx::AssertSqlSafe(statement)).execute(&mut *transaction).await.unwrap();
     }
@@ -164,9 +161,9 @@ fn script(way: Way) -> String {
         Way::Naive => {
             let parts = parts();
             let three = [
-                with(sequence, &parts[..2]),
-                with("SELECT currval('numbers') AS n", &parts[2..5]),
-                with("SELECT currval('numbers') AS n", &parts[5..]),
+                with(sequence, &parts[..1]),
+                with("SELECT currval('numbers') AS n", &parts[1..4]),
+                with("SELECT currval('numbers') AS n", &parts[4..]),
             ];
             format!("BEGIN;\n{};\nCOMMIT;\n", three.join(";\n"))
         }
@@ -183,12 +180,12 @@ fn with(number: &str, parts: &[String]) -> String {
 
 /// What the gateway writes for one submission, table by table. Without colons before letters and
 /// digits: these are pgbench's variables.
-fn parts() -> [String; 7] {
+fn parts() -> [String; 6] {
     let digest = "sha256(n::text::bytea)";
     let xml = format!(
         "<xml><ToUserName><![CDATA[{ORIGINAL_ID}]]></ToUserName> <FromUserName><![CDATA[oBench]]></FromUserName> <CreateTime>1770000000</CreateTime> <MsgType><![CDATA[text]]></MsgType> <Content><![CDATA[{WORDS}]]></Content> <MsgId>1</MsgId> </xml>"
     );
-    let first: String = WORDS.chars().take(80).collect();
+    let first: String = WORDS.chars().take(48).collect();
     let data = format!(
         r#"{{"channel":"wechat","digest":"{:064}","accepted_at":"2026-11-24T01.10.00Z","follow_up_at": null,"due_at":"2026-11-25T08.30.00Z","provisional": false,"urgent": false}}"#,
         APP_ID.len()
@@ -196,13 +193,12 @@ fn parts() -> [String; 7] {
     let timers: Vec<String> = timers_of_one().iter().map(|kind| format!("({kind})")).collect();
     let timers = timers.join(", ");
     [
-        format!("i AS (INSERT INTO inbound (office_id, source, source_id, digest, received_at, ticket, appended, due_at, provisional) SELECT 1, 'wechat-main', 'oBench' || lpad(n::text, 21, '0') || '/' || lpad(n::text, 20, '0'), {digest}, now(), 2026000000000 + n, false, now(), false FROM n)"),
-        "h AS (INSERT INTO thread SELECT 1, 'wechat-main-oBench' || lpad(n::text, 21, '0'), 2026000000000 + n FROM n)".to_owned(),
+        format!("i AS (INSERT INTO inbound (office_id, source, source_id, digest, received_at, ticket, seq, appended, due_at, provisional) SELECT 1, 'wechat-main', lpad(n::text, 20, '0') || '/oBench' || lpad(n::text, 21, '0'), {digest}, now(), 2026000000000 + n, 1, false, now(), false FROM n)"),
         format!("t AS (INSERT INTO ticket (office_id, ticket, channel, state, urgency, problem, thread, registered_at, accepted_at, due_at, provisional, calendar_version, events, chain) SELECT 1, 2026000000000 + n, 'wechat', 'registered', 1, '{first}', 'wechat-main-oBench' || lpad(n::text, 21, '0'), now(), now(), now() + interval '1 day', false, 1, 1, {digest} FROM n)"),
         format!("e AS (INSERT INTO event SELECT 1, 2026000000000 + n, 1, now(), 'citizen', 'registered', '{data}', {digest} FROM n)"),
-        format!("m AS (INSERT INTO message SELECT 1, 2026000000000 + n, 1, 'wechat-main', 'oBench' || lpad(n::text, 21, '0') || '/' || lpad(n::text, 20, '0'), now(), now(), '{WORDS}', NULL, '{xml}'::bytea FROM n)"),
+        format!("m AS (INSERT INTO message SELECT 1, 2026000000000 + n, 1, now(), now(), '{WORDS}', NULL, '{xml}'::bytea FROM n)"),
         format!("k AS (INSERT INTO timer SELECT 1, 2026000000000 + n, k, 1, 0, now() + interval '1 day' FROM n, (VALUES {timers}) v(k))"),
-        "o AS (INSERT INTO outbox (office_id, kind, ticket, urgent, data, created_at, not_before) SELECT 1, 'registered', 2026000000000 + n, false, '{\"channel\": \"wechat\"}', now(), now() FROM n)".to_owned(),
+        "o AS (INSERT INTO outbox (office_id, kind, ticket, urgent, created_at, not_before) SELECT 1, 'registered', 2026000000000 + n, false, now(), now() FROM n)".to_owned(),
     ]
 }
 

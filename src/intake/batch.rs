@@ -13,7 +13,7 @@ use crate::{
     schedule::TimerKey,
     store::{
         StoreError,
-        intake::{self as store, Arrival, Basis, Growing, Made, Seen, Writes},
+        intake::{self as store, Arrival, Basis, Growing, Made, Order, Seen, Writes},
     },
 };
 use chrono::{DateTime, Datelike, TimeDelta, Utc};
@@ -22,6 +22,8 @@ use sha2::{Digest, Sha256};
 use sqlx::{Connection, PgConnection};
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
+    hash::{BuildHasher, RandomState},
+    sync::LazyLock,
     time::Duration,
 };
 
@@ -30,147 +32,187 @@ pub(super) fn digest(raw: &[u8]) -> [u8; 32] {
     Sha256::digest(raw).into()
 }
 
-/// How a batch guards itself against those who write at the same time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Guard {
-    /// Looks, then writes if nothing has changed: two round trips, no lock held in between. May be
-    /// overtaken. A submission that comes alone and is likely to be new is written without looking,
-    /// in one round trip; the statement itself notices a wrong guess, and then it looks.
-    Unchanged,
-    /// Takes the locks first: never overtaken by another intake.
-    Locked,
+/// A batch, each identity once: the same id twice would be numbered twice.
+pub(super) struct Batch<'a> {
+    whole: &'a [Waiting],
+    /// The first of each identity stands for all.
+    unique: Vec<&'a Waiting>,
+    /// Which of `unique` stands for each of `whole`.
+    stands_for: Vec<usize>,
+    arrivals: Vec<Arrival<'a>>,
 }
 
-/// Registers a batch and says what each submission became, in order; returns after COMMIT.
-pub(super) async fn commit(
+impl<'a> Batch<'a> {
+    pub(super) fn new(whole: &'a [Waiting]) -> Self {
+        let mut first_of: HashMap<(OfficeId, &str, &str), usize> =
+            HashMap::with_capacity(whole.len());
+        let mut unique: Vec<&Waiting> = Vec::with_capacity(whole.len());
+        let stands_for = whole
+            .iter()
+            .map(|waiting| {
+                *first_of.entry(key(waiting)).or_insert_with(|| {
+                    unique.push(waiting);
+                    unique.len() - 1
+                })
+            })
+            .collect();
+        let arrivals = unique.iter().map(|waiting| arrival(waiting)).collect();
+        Self { whole, unique, stands_for, arrivals }
+    }
+
+    /// What the database knows, with every register begun that the batch needs.
+    pub(super) async fn look(&self, db: &mut PgConnection) -> Result<Vec<Seen>, StoreError> {
+        let seen = store::look(db, &self.arrivals).await?;
+        let mut unbegun: Vec<_> = self
+            .arrivals
+            .iter()
+            .zip(&seen)
+            .filter(|(_, seen)| seen.last_of_year.is_none())
+            .map(|(arrival, _)| (arrival.office, arrival.year))
+            .collect();
+        if unbegun.is_empty() {
+            return Ok(seen);
+        }
+        unbegun.sort_unstable();
+        unbegun.dedup();
+        store::begin_years(db, &unbegun).await?;
+        store::look(db, &self.arrivals).await
+    }
+
+    pub(super) fn build(&self, seen: &[Seen], quiet: Duration) -> Result<Built<'a>, StoreError> {
+        build(&self.unique, seen, quiet)
+    }
+
+    pub(super) fn footprint(&self, writes: &Writes<'_>) -> Footprint {
+        let n = &writes.numbers;
+        let tips = (0..n.office.len())
+            .map(|at| ((OfficeId(n.office[at]), n.year[at]), n.last[at] + n.count[at]))
+            .collect();
+        Footprint { traces: self.traces().collect(), tips }
+    }
+
+    /// What two batches must not both hold while one of them is being written: identities, and
+    /// citizens whose messages grow one ticket. As hashes: two that meet only cost a wait.
+    fn traces(&self) -> impl Iterator<Item = u64> {
+        self.arrivals.iter().flat_map(|arrival| {
+            let Arrival { office, source, source_id, thread, .. } = arrival;
+            let identity = TRACES.hash_one((office, source, source_id));
+            std::iter::once(identity).chain(thread.map(|thread| TRACES.hash_one((office, thread))))
+        })
+    }
+
+    /// What each sender is told.
+    pub(super) fn answers(&self, built: Built<'_>) -> (Vec<Accepted>, Committed) {
+        let mut told = vec![false; self.unique.len()];
+        let accepted = self
+            .whole
+            .iter()
+            .zip(&self.stands_for)
+            .map(|(waiting, &at)| {
+                let repeated = std::mem::replace(&mut told[at], true);
+                built.became[at].clone().told_to(waiting, repeated)
+            })
+            .collect();
+        (accepted, built.committed)
+    }
+}
+
+static TRACES: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+
+/// What is remembered of a batch that is being written.
+pub(super) struct Footprint {
+    traces: HashSet<u64>,
+    /// Where each register stands after it.
+    tips: HashMap<(OfficeId, i32), i32>,
+}
+
+impl Footprint {
+    pub(super) fn touches(&self, batch: &Batch<'_>) -> bool {
+        batch.traces().any(|trace| self.traces.contains(&trace))
+    }
+
+    /// The registers as they will be, rather than as the database showed them.
+    pub(super) fn foresee(&self, batch: &Batch<'_>, seen: &mut [Seen]) {
+        for (arrival, seen) in batch.arrivals.iter().zip(seen) {
+            if let Some(last) = self.tips.get(&(arrival.office, arrival.year)) {
+                seen.last_of_year = Some(*last);
+            }
+        }
+    }
+}
+
+/// Writes a decided batch in one statement. False when a guess was wrong: then nothing was written.
+pub(super) async fn write(
+    db: &mut PgConnection,
+    writes: &Writes<'_>,
+    guessed: bool,
+    order: Order,
+) -> Result<bool, StoreError> {
+    let basis = if guessed { Basis::Guessed } else { Basis::Seen };
+    store::write(db, writes, basis, Some(order)).await
+}
+
+/// Registers a batch under the locks of all that it rests on: never overtaken by another intake.
+pub(super) async fn commit_locked(
     db: &mut PgConnection,
     batch: &[Waiting],
     quiet: Duration,
-    guard: Guard,
-    known: &mut Known,
 ) -> Result<(Vec<Accepted>, Committed), StoreError> {
-    // The same id twice in one batch: the first stands for all, or it would be numbered twice.
-    let mut first_of: HashMap<(OfficeId, &str, &str), usize> = HashMap::with_capacity(batch.len());
-    let mut unique: Vec<&Waiting> = Vec::with_capacity(batch.len());
-    let stands_for: Vec<usize> = batch
-        .iter()
-        .map(|waiting| {
-            *first_of.entry(key(waiting)).or_insert_with(|| {
-                unique.push(waiting);
-                unique.len() - 1
-            })
-        })
-        .collect();
-    let arrivals: Vec<Arrival<'_>> = unique.iter().map(|waiting| arrival(waiting)).collect();
-
-    if guard == Guard::Unchanged
-        && let Some(seen) = known.guess(&arrivals)
-    {
-        let built = build(&unique, &[seen], quiet)?;
-        if let Some(writes) = &built.writes
-            && store::write(db, writes, Basis::Guessed).await?
-        {
-            known.learn(&arrivals, writes);
-            return Ok(answers(batch, stands_for, unique.len(), &built.became, built.committed));
-        }
+    let batch = Batch::new(batch);
+    let mut transaction = db.begin().await?;
+    let mut years: Vec<_> = batch.arrivals.iter().map(|a| (a.office, a.year)).collect();
+    years.sort_unstable();
+    years.dedup();
+    store::begin_years(&mut transaction, &years).await?;
+    store::lock(&mut transaction, &batch.arrivals).await?;
+    let seen = store::look(&mut transaction, &batch.arrivals).await?;
+    let built = batch.build(&seen, quiet)?;
+    if let Some(writes) = &built.writes {
+        store::write(&mut transaction, writes, Basis::Seen, None).await?;
     }
-
-    let (became, committed) = match guard {
-        Guard::Unchanged => {
-            let mut seen = store::look(db, &arrivals).await?;
-            let unbegun = unbegun_years(&arrivals, &seen);
-            if !unbegun.is_empty() {
-                store::begin_years(db, &unbegun).await?;
-                seen = store::look(db, &arrivals).await?;
-            }
-            let built = build(&unique, &seen, quiet)?;
-            if let Some(writes) = &built.writes {
-                store::write(db, writes, Basis::Seen).await?;
-                known.learn(&arrivals, writes);
-            }
-            (built.became, built.committed)
-        }
-        Guard::Locked => {
-            let mut transaction = db.begin().await?;
-            let mut years: Vec<_> = arrivals.iter().map(|a| (a.office, a.year)).collect();
-            years.sort_unstable();
-            years.dedup();
-            store::begin_years(&mut transaction, &years).await?;
-            store::lock(&mut transaction, &arrivals).await?;
-            let seen = store::look(&mut transaction, &arrivals).await?;
-            let built = build(&unique, &seen, quiet)?;
-            if let Some(writes) = &built.writes {
-                store::write(&mut transaction, writes, Basis::Seen).await?;
-            }
-            transaction.commit().await?;
-            if let Some(writes) = &built.writes {
-                known.learn(&arrivals, writes);
-            }
-            (built.became, built.committed)
-        }
-    };
-
-    Ok(answers(batch, stands_for, unique.len(), &became, committed))
+    transaction.commit().await?;
+    Ok(batch.answers(built))
 }
 
-/// What each sender is told: the first of an identity, and those that brought it again.
-fn answers(
-    batch: &[Waiting],
-    stands_for: Vec<usize>,
-    unique: usize,
-    became: &[Became],
-    committed: Committed,
-) -> (Vec<Accepted>, Committed) {
-    let mut told = vec![false; unique];
-    let accepted = batch
-        .iter()
-        .zip(stands_for)
-        .map(|(waiting, at)| {
-            let repeated = std::mem::replace(&mut told[at], true);
-            became[at].clone().told_to(waiting, repeated)
-        })
-        .collect();
-    (accepted, committed)
-}
-
-/// What a writer remembers of its own commits: enough to guess, never to decide.
+/// What the gateway remembers of its own commits: enough to guess, never to decide.
 #[derive(Debug, Default)]
 pub(super) struct Known {
-    /// Where each register stood.
+    /// Where each register stood, or will once what is being written is there.
     registers: HashMap<(OfficeId, i32), i32>,
-    /// Citizens who wrote lately: their next message grows a ticket. The newest two generations.
-    writing: [HashSet<(OfficeId, String)>; 2],
+    /// Traces of what came lately: a citizen's next message grows a ticket, the same identity is a
+    /// repeat. The newest two generations.
+    lately: [HashSet<u64>; 2],
 }
 
 impl Known {
-    const GENERATION: usize = 4096;
+    const GENERATION: usize = 8192;
 
-    /// That a submission which comes alone is new, where that is likely.
-    fn guess(&self, arrivals: &[Arrival<'_>]) -> Option<Seen> {
-        let [Arrival { office, year, thread, taken_by: None, .. }] = arrivals else { return None };
-        let last = *self.registers.get(&(*office, *year))?;
-        let wrote = thread.is_some_and(|thread| {
-            let key = (*office, thread.to_owned());
-            self.writing.iter().any(|generation| generation.contains(&key))
-        });
-        let new =
-            Seen { before: None, open_ticket: None, last_of_year: Some(last), taken_by: None };
-        (!wrote).then_some(new)
+    /// That everything in a batch is new, where that is likely.
+    pub(super) fn guess(&self, batch: &Batch<'_>) -> Option<Vec<Seen>> {
+        if batch.traces().any(|trace| self.lately.iter().any(|those| those.contains(&trace))) {
+            return None;
+        }
+        let new = |arrival: &Arrival<'_>| {
+            let Arrival { office, year, taken_by: None, .. } = arrival else { return None };
+            let last_of_year = Some(*self.registers.get(&(*office, *year))?);
+            Some(Seen { before: None, open_ticket: None, last_of_year, taken_by: None })
+        };
+        batch.arrivals.iter().map(new).collect()
     }
 
-    fn learn(&mut self, arrivals: &[Arrival<'_>], writes: &Writes<'_>) {
-        let n = &writes.numbers;
-        for (at, last) in n.last.iter().enumerate() {
-            self.registers.insert((OfficeId(n.office[at]), n.year[at]), last + n.count[at]);
+    pub(super) fn learn(&mut self, footprint: &Footprint) {
+        self.registers.extend(&footprint.tips);
+        self.lately[0].extend(&footprint.traces);
+        if self.lately[0].len() > Self::GENERATION {
+            self.lately.swap(0, 1);
+            self.lately[0].clear();
         }
-        for Arrival { office, thread, .. } in arrivals {
-            if let Some(thread) = thread {
-                self.writing[0].insert((*office, (*thread).to_owned()));
-            }
-        }
-        if self.writing[0].len() > Self::GENERATION {
-            self.writing.swap(0, 1);
-            self.writing[0].clear();
+    }
+
+    /// Takes back what a batch that did not come through made known of the registers.
+    pub(super) fn forget(&mut self, footprint: &Footprint) {
+        for register in footprint.tips.keys() {
+            self.registers.remove(register);
         }
     }
 }
@@ -194,18 +236,6 @@ fn arrival(waiting: &Waiting) -> Arrival<'_> {
 /// The year whose register a moment belongs to.
 fn year(at: DateTime<Utc>) -> i32 {
     at.with_timezone(&china()).year()
-}
-
-fn unbegun_years(arrivals: &[Arrival<'_>], seen: &[Seen]) -> Vec<(OfficeId, i32)> {
-    let mut years: Vec<_> = arrivals
-        .iter()
-        .zip(seen)
-        .filter(|(_, seen)| seen.last_of_year.is_none())
-        .map(|(arrival, _)| (arrival.office, arrival.year))
-        .collect();
-    years.sort_unstable();
-    years.dedup();
-    years
 }
 
 /// What one identity became, whoever of the batch brought it.
@@ -232,11 +262,11 @@ impl Became {
 }
 
 /// What a batch becomes, given what the database knows.
-struct Built<'a> {
+pub(super) struct Built<'a> {
     became: Vec<Became>,
     committed: Committed,
     /// `None` when there is nothing new.
-    writes: Option<Writes<'a>>,
+    pub(super) writes: Option<Writes<'a>>,
 }
 
 fn build<'a>(
@@ -339,6 +369,9 @@ impl<'a> Builder<'a> {
             (None, Some(ticket)) => self.append(waiting, ticket)?,
             (None, None) => self.open(waiting, seen)?,
         };
+        // The ticket's newest event is this submission's, unless the register took it up at once:
+        // then its first.
+        let seq = if made.appended { self.head(office, made.ticket)?.events } else { 1 };
         let inbound = &mut self.writes.inbound;
         inbound.office.push(office.0);
         inbound.source.push(&waiting.submission.source);
@@ -346,6 +379,7 @@ impl<'a> Builder<'a> {
         inbound.digest.push(waiting.digest);
         inbound.received_at.push(waiting.received_at);
         inbound.ticket.push(made.ticket.as_i64());
+        inbound.seq.push(seq);
         inbound.appended.push(made.appended);
         inbound.follow_up_at.push(made.follow_up_at);
         inbound.due_at.push(made.due_at);
@@ -518,9 +552,7 @@ impl<'a> Builder<'a> {
         events.kind.push(kind);
         events.data.push(data);
         events.hash.push(hash);
-        events.source.push(message.map(|m| m.source.as_str()));
-        events.source_id.push(message.map(|m| m.source_id.as_str()));
-        events.occurred_at.push(message.and_then(|m| m.occurred_at).unwrap_or(at));
+        events.occurred_at.push(message.map(|m| m.occurred_at.unwrap_or(at)));
         events.text.push(message.map(|m| m.text.as_str()).unwrap_or_default());
         events.attachments.push(
             message
@@ -541,7 +573,7 @@ impl<'a> Builder<'a> {
         urgent: bool,
         from: DateTime<Utc>,
     ) {
-        let Waiting { office, submission, received_at, .. } = waiting;
+        let Waiting { office, received_at, .. } = waiting;
         let opens = office.calendar.next_open(from).value;
         let not_before = if urgent {
             *received_at
@@ -555,7 +587,6 @@ impl<'a> Builder<'a> {
         effects.kind.push(kind);
         effects.ticket.push(ticket.as_i64());
         effects.urgent.push(urgent);
-        effects.data.push(serde_json::json!({ "channel": submission.channel }));
         effects.created_at.push(*received_at);
         effects.not_before.push(not_before);
         self.committed.effects |= not_before <= *received_at;
@@ -571,11 +602,6 @@ impl<'a> Builder<'a> {
             writes.numbers.year.push(*year);
             writes.numbers.last.push(*last);
             writes.numbers.count.push(*count);
-        }
-        for ((office, thread), ticket) in &self.opened {
-            writes.threads.office.push(office.0);
-            writes.threads.thread.push(thread);
-            writes.threads.ticket.push(ticket.as_i64());
         }
         for ((office, ticket), head) in &self.heads {
             match head.grows {
@@ -601,7 +627,7 @@ impl<'a> Builder<'a> {
 
 /// The first words of the problem, for lists; the message keeps all of them.
 fn first_words(submission: &Submission) -> String {
-    const CHARS: usize = 80;
+    const CHARS: usize = 48;
     let text = submission.text.split_whitespace().collect::<Vec<_>>().join(" ");
     if text.is_empty() {
         let what = submission.attachments.first().map(|attachment| match attachment.kind {

@@ -122,18 +122,16 @@ impl Intake {
         tasks: &TaskTracker,
     ) -> std::io::Result<Self> {
         let (queue, waiting) = mpsc::channel(settings.queue);
-        let waiting = Arc::new(tokio::sync::Mutex::new(waiting));
+        let turns = Arc::new(writer::Turns::new(waiting));
         let closing = CancellationToken::new();
         for _ in 0..settings.writers.max(1) {
             let writer = writer::Writer {
                 pool: pool.clone(),
-                waiting: Arc::clone(&waiting),
+                turns: Arc::clone(&turns),
                 settings,
                 on_commit: Arc::clone(&on_commit),
                 closing: closing.clone(),
                 own: None,
-                careful: 0,
-                known: batch::Known::default(),
             };
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             // Not a blocking task: a runtime that is dropped without closing would wait for it.

@@ -2,7 +2,7 @@
 //!
 //! The look takes no locks. The write says what it took for granted (the register's last number,
 //! which threads have no open ticket, where the growing tickets' chains end, that no identity was
-//! there before) and does nothing unless all of it still holds; the caller then looks again, under
+//! there before; unique keys or its own guards) and does nothing unless all of it still holds; the caller then looks again, under
 //! [`lock`].
 
 use super::{StoreError, bad, number};
@@ -104,7 +104,7 @@ pub async fn look(
         SELECT n AS "n!",
                b.source IS NOT NULL AS "known!", b.digest AS "digest?",
                b.received_at AS "received_at?", b.ticket, b.appended, b.follow_up_at, b.due_at,
-               b.provisional, h.open_ticket AS "open_ticket?",
+               b.provisional, t.ticket AS "open_ticket?",
                t.events AS "events?", t.chain AS "chain?", t.follow_up_at AS open_follow_up_at,
                t.due_at AS "open_due_at?", t.provisional AS "open_provisional?",
                t.urgency AS "urgency?",
@@ -113,8 +113,8 @@ pub async fn look(
             WITH ORDINALITY AS i(office_id, source, source_id, thread, year, login, n)
         LEFT JOIN inbound b ON b.office_id = i.office_id AND b.source = i.source
             AND b.source_id = i.source_id
-        LEFT JOIN thread h ON h.office_id = i.office_id AND h.thread = i.thread
-        LEFT JOIN ticket t ON t.office_id = h.office_id AND t.ticket = h.open_ticket
+        LEFT JOIN ticket t ON t.office_id = i.office_id AND t.thread = i.thread AND t.is_open
+            AND t.thread IS NOT NULL
         LEFT JOIN register r ON r.office_id = i.office_id AND r.year = i.year
         LEFT JOIN staff s ON s.login = i.login AND s.office_id = i.office_id
         ORDER BY n
@@ -154,7 +154,7 @@ pub async fn look(
                 None => None,
                 Some(ticket) => Some(Growing {
                     ticket: number(ticket)?,
-                    events: row.events.ok_or(bad("thread", "open_ticket"))?,
+                    events: row.events.ok_or(bad("ticket", "events"))?,
                     chain: Link(
                         row.chain
                             .and_then(|chain| chain.try_into().ok())
@@ -194,8 +194,8 @@ pub async fn begin_years(
     Ok(())
 }
 
-/// Locks what a batch rests on until the end of the transaction: the registers, the threads and
-/// their open tickets. What [`look`] then finds still holds at [`write`].
+/// Locks what a batch rests on until the end of the transaction: the registers and the open tickets
+/// of its threads. What [`look`] then finds still holds at [`write`].
 ///
 /// # Errors
 /// [`StoreError`].
@@ -214,21 +214,10 @@ pub async fn lock(db: &mut PgConnection, arrivals: &[Arrival<'_>]) -> Result<(),
     .fetch_all(&mut *db)
     .await?;
     sqlx::query!(
-        r#"SELECT 1 AS one FROM (
-             SELECT DISTINCT office_id, thread COLLATE "C" AS thread
-             FROM unnest($1::int[], $2::text[]) AS i(office_id, thread)) i
-         JOIN thread h ON h.office_id = i.office_id AND h.thread = i.thread
-         ORDER BY i.office_id, i.thread FOR UPDATE OF h"#,
-        &offices,
-        &threads as &[Option<&str>]
-    )
-    .fetch_all(&mut *db)
-    .await?;
-    sqlx::query!(
         "SELECT 1 AS one FROM (
              SELECT DISTINCT office_id, thread FROM unnest($1::int[], $2::text[]) AS i(office_id, thread)) i
-         JOIN thread h ON h.office_id = i.office_id AND h.thread = i.thread
-         JOIN ticket t ON t.office_id = h.office_id AND t.ticket = h.open_ticket
+         JOIN ticket t ON t.office_id = i.office_id AND t.thread = i.thread AND t.is_open
+             AND t.thread IS NOT NULL
          ORDER BY t.office_id, t.ticket FOR UPDATE OF t",
         &offices,
         &threads as &[Option<&str>]
@@ -252,10 +241,6 @@ columns!(
     Numbers { office: i32, year: i32, last: i32, count: i32 }
 );
 columns!(
-    /// Threads whose open ticket is new, column by column.
-    Threads<'a> { office: i32, thread: &'a str, ticket: i64 }
-);
-columns!(
     /// Tickets that grew from `was` events to `events`, column by column.
     Grown { office: i32, ticket: i64, urgency: i16, was: i32, events: i32, chain: [u8; 32] }
 );
@@ -272,12 +257,11 @@ columns!(
 );
 columns!(
     /// New events with the messages that they record, column by column; an event without a
-    /// message has no source.
+    /// message has no `occurred_at`.
     Events<'a> {
         office: i32, ticket: i64, seq: i32, at: DateTime<Utc>, actor: String, kind: String,
-        data: String, hash: [u8; 32], source: Option<&'a str>, source_id: Option<&'a str>,
-        occurred_at: DateTime<Utc>, text: &'a str, attachments: Option<serde_json::Value>,
-        raw: &'a [u8],
+        data: String, hash: [u8; 32], occurred_at: Option<DateTime<Utc>>, text: &'a str,
+        attachments: Option<serde_json::Value>, raw: &'a [u8],
     }
 );
 columns!(
@@ -287,7 +271,7 @@ columns!(
 columns!(
     /// New outbox rows, column by column.
     Effects {
-        office: i32, kind: &'static str, ticket: i64, urgent: bool, data: serde_json::Value,
+        office: i32, kind: &'static str, ticket: i64, urgent: bool,
         created_at: DateTime<Utc>, not_before: DateTime<Utc>,
     }
 );
@@ -295,18 +279,17 @@ columns!(
     /// Each submission's identity and what it became, column by column.
     Inbound<'a> {
         office: i32, source: &'a str, source_id: &'a str, digest: [u8; 32],
-        received_at: DateTime<Utc>, ticket: i64, appended: bool,
+        received_at: DateTime<Utc>, ticket: i64, seq: i32, appended: bool,
         follow_up_at: Option<DateTime<Utc>>, due_at: DateTime<Utc>, provisional: bool,
     }
 );
 
-/// Everything that a batch writes once its numbers are known. `numbers`, `threads` and `grown` are
-/// in the order of their keys: it is the order of the locks.
+/// Everything that a batch writes once its numbers are known. `numbers` and `grown` are in the order
+/// of their keys: it is the order of the locks.
 #[derive(Debug, Default)]
 #[expect(missing_docs, reason = "each field is a table's rows")]
 pub struct Writes<'a> {
     pub numbers: Numbers,
-    pub threads: Threads<'a>,
     pub grown: Grown,
     pub tickets: Tickets<'a>,
     pub events: Events<'a>,
@@ -325,6 +308,19 @@ pub enum Basis {
     Guessed,
 }
 
+/// Between which others a batch is written. Batches of one gateway are written side by side and
+/// commit in the order of their numbers: each holds its own token and waits for the one before.
+#[derive(Debug, Clone, Copy)]
+pub struct Order {
+    /// Its own; the one who comes after waits for it.
+    pub token: i32,
+    /// Whose numbers it continues, where that one is still being written.
+    pub after: Option<i32>,
+}
+
+/// Of the advisory locks that are such tokens, among all that a database has: "BATC".
+const TOKENS: i32 = 0x4241_5443;
+
 /// Writes a batch in one statement, which is a transaction by itself outside of one: all of it, or
 /// nothing where something is no longer as [`look`] saw it. False when a guess was wrong, which
 /// costs no more than the look would have.
@@ -335,113 +331,138 @@ pub async fn write(
     db: &mut PgConnection,
     writes: &Writes<'_>,
     basis: Basis,
+    order: Option<Order>,
 ) -> Result<bool, StoreError> {
-    let Writes {
-        numbers: n,
-        threads: h,
-        grown: g,
-        tickets: t,
-        events: e,
-        timers: m,
-        effects: o,
-        inbound: b,
-    } = writes;
+    let Writes { numbers: n, grown: g, tickets: t, events: e, timers: m, effects: o, inbound: b } =
+        writes;
     let guessed = basis == Basis::Guessed;
-    // The three guards stand first in the result, so they are computed first, in this order; what
-    // only inserts follows.
+    let token = order.map(|order| order.token);
+    let after = order.and_then(|order| order.after);
+    // The result asks for one part after the other, and that is their order: the token, what is
+    // guessed, the rows, the batch before, and the register last, so that it is locked for the
+    // moment of the commit only. Its new value shows whether it stood where it was said to stand:
+    // unlike a condition, that is judged by what the batch before has left. A row that another
+    // transaction has locked is not waited for, it counts as overtaken: whoever holds the register
+    // may itself be waiting for a number or an identity that this batch has just written.
     let kept = sqlx::query_scalar!(
         r#"
-        WITH numbers AS (
-            UPDATE register r SET last = i.last + i.count
-            FROM unnest($1::int[], $2::int[], $3::int[], $4::int[])
-                AS i(office_id, year, last, count)
-            WHERE r.office_id = i.office_id AND r.year = i.year AND r.last = i.last
-              AND (NOT $68::boolean OR NOT (
-                  EXISTS (SELECT FROM unnest($58::int[], $59::text[], $60::text[])
-                              AS i(office_id, source, source_id)
-                          JOIN inbound b ON b.office_id = i.office_id AND b.source = i.source
-                              AND b.source_id = i.source_id)
-                  OR EXISTS (SELECT FROM unnest($5::int[], $6::text[]) AS i(office_id, thread)
-                             JOIN thread h ON h.office_id = i.office_id AND h.thread = i.thread
-                             WHERE h.open_ticket IS NOT NULL)))
-            RETURNING 1
+        WITH held AS MATERIALIZED (
+            SELECT pg_advisory_xact_lock($1, $2)::text WHERE $2::int IS NOT NULL
         ), sure AS MATERIALIZED (
-            SELECT NOT $68::boolean OR (SELECT count(*) FROM numbers) = cardinality($1) AS yes
-        ), threads AS (
-            INSERT INTO thread AS h (office_id, thread, open_ticket)
-            SELECT * FROM unnest($5::int[], $6::text[], $7::bigint[]) WHERE (SELECT yes FROM sure)
-            ON CONFLICT (office_id, thread) DO UPDATE SET open_ticket = excluded.open_ticket
-                WHERE h.open_ticket IS NULL
-            RETURNING 1
-        ), grown AS (
-            UPDATE ticket SET urgency = i.urgency, events = i.events, chain = i.chain
-            FROM unnest($8::int[], $9::bigint[], $10::smallint[], $11::int[], $12::int[],
-                $13::bytea[]) AS i(office_id, ticket, urgency, was, events, chain)
-            WHERE ticket.office_id = i.office_id AND ticket.ticket = i.ticket
-              AND ticket.events = i.was AND is_open
-            RETURNING 1
+            SELECT NOT $3::boolean OR NOT (
+                EXISTS (SELECT FROM unnest($4::int[], $5::text[], $6::text[])
+                            AS i(office_id, source, source_id)
+                        JOIN inbound b ON b.office_id = i.office_id AND b.source = i.source
+                            AND b.source_id = i.source_id)
+                OR EXISTS (SELECT FROM unnest($7::int[], $8::text[]) AS i(office_id, thread)
+                           JOIN ticket t ON t.office_id = i.office_id AND t.thread = i.thread
+                               AND t.is_open AND t.thread IS NOT NULL)
+                OR $9::int IS NULL AND EXISTS (
+                    SELECT FROM unnest($10::int[], $11::int[], $12::int[])
+                        AS i(office_id, year, last)
+                    JOIN register r ON r.office_id = i.office_id AND r.year = i.year
+                    WHERE r.last <> i.last)) AS yes
         ), tickets AS (
             INSERT INTO ticket (office_id, ticket, channel, state, urgency, problem, citizen_name,
                 citizen_phone, thread, registered_at, accepted_at, follow_up_at, due_at,
                 provisional, needs_year, calendar_version, accountable, events, chain)
-            SELECT * FROM unnest($14::int[], $15::bigint[], $16::text[], $17::text[],
-                $18::smallint[], $19::text[], $20::text[], $21::text[], $22::text[],
-                $23::timestamptz[], $24::timestamptz[], $25::timestamptz[], $26::timestamptz[],
-                $27::boolean[], $28::int[], $29::int[], $30::int[], $31::int[], $32::bytea[])
+            SELECT * FROM unnest($7::int[], $13::bigint[], $14::text[],
+                $15::text[], $16::smallint[], $17::text[], $18::text[],
+                $19::text[], $8::text[], $20::timestamptz[],
+                $21::timestamptz[], $22::timestamptz[],
+                $23::timestamptz[], $24::boolean[], $25::int[],
+                $26::int[], $27::int[], $28::int[],
+                $29::bytea[])
             WHERE (SELECT yes FROM sure)
+            RETURNING 1
+        ), grown AS (
+            UPDATE ticket t SET urgency = i.urgency, events = i.events, chain = i.chain
+            FROM (SELECT i.* FROM unnest($30::int[], $31::bigint[],
+                      $32::smallint[], $33::int[], $34::int[], $35::bytea[])
+                      AS i(office_id, ticket, urgency, was, events, chain)
+                  JOIN ticket t ON t.office_id = i.office_id AND t.ticket = i.ticket
+                      AND t.events = i.was AND t.is_open
+                  FOR UPDATE OF t SKIP LOCKED) i
+            WHERE t.office_id = i.office_id AND t.ticket = i.ticket
+            RETURNING 1
+        ), inbound AS (
+            INSERT INTO inbound (office_id, source, source_id, digest, received_at, ticket, seq,
+                appended, follow_up_at, due_at, provisional)
+            SELECT * FROM unnest($4::int[], $5::text[], $6::text[],
+                $36::bytea[], $37::timestamptz[], $38::bigint[],
+                $39::int[], $40::boolean[], $41::timestamptz[],
+                $42::timestamptz[], $43::boolean[])
+            WHERE (SELECT yes FROM sure)
+            -- In one order for all gateways: they wait for each other's identities, never in a ring.
+            ORDER BY 1, 2, 3
+            RETURNING 1
         ), happened AS (
-            SELECT * FROM unnest($33::int[], $34::bigint[], $35::int[], $36::timestamptz[],
-                $37::text[], $38::text[], $39::text[], $40::bytea[], $41::text[], $42::text[],
-                $43::timestamptz[], $44::text[], $45::jsonb[], $46::bytea[])
-                AS i(office_id, ticket, seq, at, actor, kind, data, hash, source, source_id,
-                     occurred_at, text, attachments, raw)
+            SELECT * FROM unnest($44::int[], $45::bigint[], $46::int[],
+                $47::timestamptz[], $48::text[], $49::text[], $50::text[],
+                $51::bytea[], $52::timestamptz[], $53::text[],
+                $54::jsonb[], $55::bytea[])
+                AS i(office_id, ticket, seq, at, actor, kind, data, hash, occurred_at, text,
+                     attachments, raw)
             WHERE (SELECT yes FROM sure)
         ), events AS (
             INSERT INTO event (office_id, ticket, seq, at, actor, kind, data, hash)
             SELECT office_id, ticket, seq, at, actor, kind, data::json, hash FROM happened
+            RETURNING 1
         ), messages AS (
-            INSERT INTO message (office_id, ticket, seq, source, source_id, occurred_at,
-                received_at, text, attachments, raw)
-            SELECT office_id, ticket, seq, source, source_id, occurred_at, at, text, attachments, raw
-            FROM happened WHERE source IS NOT NULL
+            INSERT INTO message (office_id, ticket, seq, occurred_at, received_at, text, attachments,
+                raw)
+            SELECT office_id, ticket, seq, occurred_at, at, text, attachments, raw
+            FROM happened WHERE occurred_at IS NOT NULL
+            RETURNING 1
         ), timers AS (
             INSERT INTO timer (office_id, ticket, kind, gen, state, due_at)
             SELECT office_id, ticket, kind, 1, 0, due_at
-            FROM unnest($47::int[], $48::bigint[], $49::smallint[], $50::timestamptz[])
-                AS i(office_id, ticket, kind, due_at)
+            FROM unnest($56::int[], $57::bigint[], $58::smallint[],
+                $59::timestamptz[]) AS i(office_id, ticket, kind, due_at)
             WHERE (SELECT yes FROM sure)
+            RETURNING 1
         ), effects AS (
-            INSERT INTO outbox (office_id, kind, ticket, urgent, data, created_at, not_before)
-            SELECT * FROM unnest($51::int[], $52::text[], $53::bigint[], $54::boolean[],
-                $55::jsonb[], $56::timestamptz[], $57::timestamptz[])
+            INSERT INTO outbox (office_id, kind, ticket, urgent, created_at, not_before)
+            SELECT * FROM unnest($60::int[], $61::text[], $62::bigint[],
+                $63::boolean[], $64::timestamptz[], $65::timestamptz[])
             WHERE (SELECT yes FROM sure)
-        ), inbound AS (
-            INSERT INTO inbound (office_id, source, source_id, digest, received_at, ticket,
-                appended, follow_up_at, due_at, provisional)
-            SELECT * FROM unnest($58::int[], $59::text[], $60::text[], $61::bytea[],
-                $62::timestamptz[], $63::bigint[], $64::boolean[], $65::timestamptz[],
-                $66::timestamptz[], $67::boolean[])
-            WHERE (SELECT yes FROM sure)
+            RETURNING 1
+        ), before AS MATERIALIZED (
+            SELECT pg_advisory_xact_lock_shared($1, $9)::text WHERE $9::int IS NOT NULL
+        ), numbers AS (
+            UPDATE register r SET last = r.last + i.count
+            FROM (SELECT i.* FROM unnest($10::int[], $11::int[], $12::int[],
+                      $66::int[]) AS i(office_id, year, last, count)
+                  JOIN register r ON r.office_id = i.office_id AND r.year = i.year
+                  FOR UPDATE OF r SKIP LOCKED) i
+            WHERE r.office_id = i.office_id AND r.year = i.year AND (SELECT yes FROM sure)
+            RETURNING r.last = i.last + i.count AS as_said
         )
-        SELECT (SELECT yes FROM sure)
-               AND as_expected('register', (SELECT count(*) FROM numbers), cardinality($1))
-               AND as_expected('thread', (SELECT count(*) FROM threads), cardinality($5))
-               AND as_expected('ticket', (SELECT count(*) FROM grown), cardinality($8)) AS "kept!"
+        SELECT (SELECT count(*) FROM held) >= 0
+               AND (SELECT yes FROM sure)
+               AND (SELECT count(*) FROM tickets) >= 0
+               AND as_expected('ticket', (SELECT count(*) FROM grown), cardinality($30))
+               AND (SELECT count(*) FROM inbound) >= 0
+               AND (SELECT count(*) FROM events) >= 0
+               AND (SELECT count(*) FROM messages) >= 0
+               AND (SELECT count(*) FROM timers) >= 0
+               AND (SELECT count(*) FROM effects) >= 0
+               AND (SELECT count(*) FROM before) >= 0
+               AND as_expected('register', (SELECT count(*) FILTER (WHERE as_said) FROM numbers),
+                               cardinality($10)) AS "kept!"
         "#,
+        TOKENS,
+        token,
+        guessed,
+        &b.office,
+        &b.source as &[&str],
+        &b.source_id as &[&str],
+        &t.office,
+        &t.thread as &[Option<&str>],
+        after,
         &n.office,
         &n.year,
         &n.last,
-        &n.count,
-        &h.office,
-        &h.thread as &[&str],
-        &h.ticket,
-        &g.office,
-        &g.ticket,
-        &g.urgency,
-        &g.was,
-        &g.events,
-        &g.chain as &[[u8; 32]],
-        &t.office,
         &t.ticket,
         &t.channel as &[&str],
         &t.state as &[&str],
@@ -449,7 +470,6 @@ pub async fn write(
         &t.problem,
         &t.name as &[Option<&str>],
         &t.phone as &[Option<&str>],
-        &t.thread as &[Option<&str>],
         &t.registered_at,
         &t.accepted_at,
         &t.follow_up_at as &[Option<DateTime<Utc>>],
@@ -460,6 +480,20 @@ pub async fn write(
         &t.accountable as &[Option<i32>],
         &t.events,
         &t.chain as &[[u8; 32]],
+        &g.office,
+        &g.ticket,
+        &g.urgency,
+        &g.was,
+        &g.events,
+        &g.chain as &[[u8; 32]],
+        &b.digest as &[[u8; 32]],
+        &b.received_at,
+        &b.ticket,
+        &b.seq,
+        &b.appended,
+        &b.follow_up_at as &[Option<DateTime<Utc>>],
+        &b.due_at,
+        &b.provisional,
         &e.office,
         &e.ticket,
         &e.seq,
@@ -468,9 +502,7 @@ pub async fn write(
         &e.kind,
         &e.data,
         &e.hash as &[[u8; 32]],
-        &e.source as &[Option<&str>],
-        &e.source_id as &[Option<&str>],
-        &e.occurred_at,
+        &e.occurred_at as &[Option<DateTime<Utc>>],
         &e.text as &[&str],
         &e.attachments as &[Option<serde_json::Value>],
         &e.raw as &[&[u8]],
@@ -482,20 +514,9 @@ pub async fn write(
         &o.kind as &[&str],
         &o.ticket,
         &o.urgent,
-        &o.data,
         &o.created_at,
         &o.not_before,
-        &b.office,
-        &b.source as &[&str],
-        &b.source_id as &[&str],
-        &b.digest as &[[u8; 32]],
-        &b.received_at,
-        &b.ticket,
-        &b.appended,
-        &b.follow_up_at as &[Option<DateTime<Utc>>],
-        &b.due_at,
-        &b.provisional,
-        guessed,
+        &n.count,
     )
     .fetch_one(db)
     .await?;

@@ -1,7 +1,7 @@
 //! All SQL. Plain functions on a connection; the caller holds the transaction and commits.
 //!
 //! Rows stay in here: what leaves is of the domain, or a read model for a page. Locks are taken in
-//! one order everywhere: `register`, `thread`, `ticket`, `timer`, `inbound`; within a table by key.
+//! one order everywhere: `register`, `ticket`, `timer`, `inbound`; within a table by key.
 
 pub mod access;
 pub mod calendar;

@@ -133,12 +133,11 @@ pub struct Locked {
     pub needs_year: Option<i32>,
     /// With which calendar its dates were computed.
     pub calendar_version: i32,
-    thread: Option<String>,
     events: i32,
     chain: Link,
 }
 
-/// Locks a ticket and, before it, its thread; `None` when there is none of this number.
+/// Locks a ticket; `None` when there is none of this number.
 ///
 /// # Errors
 /// [`StoreError`].
@@ -147,19 +146,11 @@ pub async fn lock(
     office: OfficeId,
     ticket: RegisterNumber,
 ) -> Result<Option<Locked>, StoreError> {
-    sqlx::query!(
-        "SELECT 1 AS one FROM thread WHERE office_id = $1 AND thread =
-            (SELECT thread FROM ticket WHERE office_id = $1 AND ticket = $2) FOR UPDATE",
-        office.0,
-        ticket.as_i64()
-    )
-    .fetch_optional(&mut *db)
-    .await?;
     let row = sqlx::query_as!(
         LockedRow,
         r#"SELECT ticket, state_data || jsonb_build_object('state', state) AS "state!", level,
                   due_at, provisional, accountable, cause, overdue, registered_at, accepted_at,
-                  follow_up_at, needs_year, calendar_version, thread, events, chain
+                  follow_up_at, needs_year, calendar_version, events, chain
            FROM ticket WHERE office_id = $1 AND ticket = $2 FOR UPDATE"#,
         office.0,
         ticket.as_i64()
@@ -183,7 +174,6 @@ struct LockedRow {
     follow_up_at: Option<DateTime<Utc>>,
     needs_year: Option<i32>,
     calendar_version: i32,
-    thread: Option<String>,
     events: i32,
     chain: Vec<u8>,
 }
@@ -210,7 +200,6 @@ impl LockedRow {
             follow_up_at: self.follow_up_at,
             needs_year: self.needs_year,
             calendar_version: self.calendar_version,
-            thread: self.thread,
             events: self.events,
             chain: Link(self.chain.try_into().map_err(|_| bad("ticket", "chain"))?),
         })
@@ -226,7 +215,7 @@ impl Locked {
     }
 }
 
-/// Writes a changed ticket back with its event; lets go of the citizen's thread when it closed.
+/// Writes a changed ticket back with its event.
 ///
 /// # Errors
 /// [`StoreError`].
@@ -294,17 +283,6 @@ pub async fn write(
     .execute(&mut *db)
     .await?;
     super::changed("ticket", &done, 1)?;
-    if let (State::Closed { .. }, Some(thread)) = (state, &locked.thread) {
-        sqlx::query!(
-            "UPDATE thread SET open_ticket = NULL
-             WHERE office_id = $1 AND thread = $2 AND open_ticket = $3",
-            locked.office.0,
-            thread,
-            locked.number.as_i64()
-        )
-        .execute(db)
-        .await?;
-    }
     Ok(())
 }
 
@@ -340,8 +318,6 @@ impl Outdated {
 /// computed with an older calendar than this. The version is judged again once the lock is had:
 /// what another replica has brought to the calendar meanwhile is not among them.
 ///
-/// Without their threads: nothing of these is changed.
-///
 /// # Errors
 /// [`StoreError`].
 pub async fn lock_outdated(
@@ -355,7 +331,7 @@ pub async fn lock_outdated(
         LockedRow,
         r#"SELECT ticket, state_data || jsonb_build_object('state', state) AS "state!", level,
                   due_at, provisional, accountable, cause, overdue, registered_at, accepted_at,
-                  follow_up_at, needs_year, calendar_version, thread, events, chain
+                  follow_up_at, needs_year, calendar_version, events, chain
            FROM ticket WHERE office_id = $1 AND is_open AND calendar_version < $2
              AND ticket > $3 AND ticket <= $4 ORDER BY ticket LIMIT $5 FOR UPDATE"#,
         office.0,

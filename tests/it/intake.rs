@@ -121,8 +121,8 @@ async fn what_one_gateway_guesses_and_another_has_changed_is_noticed() {
     assert_eq!(send(&two, "a2", "oA").await, (1, true, false));
     assert_eq!(send(&two, "c1", "oC").await, (3, false, true));
     assert_eq!(send(&two, "e1", "oE").await, (5, false, false));
-    // A citizen whose matter is closed is known, and opens a new one.
-    sql(&mut one.pool.acquire().await.unwrap(), "UPDATE thread SET open_ticket = NULL").await;
+    // A citizen who is known to write, and whose matter takes no more messages, opens a new one.
+    sql(&mut one.pool.acquire().await.unwrap(), "UPDATE ticket SET thread = NULL").await;
     assert_eq!(send(&one, "a3", "oA").await, (6, false, false));
     assert_eq!(number(&one.pool, "SELECT last FROM register").await, 6);
     let faults = crate::verify::faults(&one).await;

@@ -255,8 +255,8 @@ async fn fill(db: &mut PgConnection) {
              CASE WHEN n % 500 = 0 THEN 0 ELSE 1 END, '树木', now(), now(),
              now() + n * interval '1 minute', false, 1, 1, sha256('x')
          FROM generate_series(1, 20000) n;
-         INSERT INTO message (office_id, ticket, seq, source, source_id, occurred_at, received_at, text, raw)
-         SELECT 1, 2026000000000 + n, 1, 'test', n::text, now(), now(), '树木倒了', ''
+         INSERT INTO message (office_id, ticket, seq, occurred_at, received_at, text, raw)
+         SELECT 1, 2026000000000 + n, 1, now(), now(), '树木倒了', ''
          FROM generate_series(1, 20000) n;
          INSERT INTO ticket_search
          SELECT 1, ticket, is_open, 1, array_to_tsvector(ARRAY['树木', '木倒', '倒了', '了'])

@@ -231,8 +231,8 @@ async fn fill(db: &mut sqlx::PgConnection, count: i64) {
          SELECT 1, 2026000000000 + n, 'counter', CASE WHEN n % 10 = 0 THEN 'registered' ELSE 'closed' END,
              CASE WHEN n % 10 > 0 THEN 'solved' END, 1, '树木', now(), now(), now() + n * interval '1 minute',
              false, 1, 1, sha256('x') FROM generate_series(1, {count}) n;
-         INSERT INTO message (office_id, ticket, seq, source, source_id, occurred_at, received_at, text, raw)
-         SELECT 1, 2026000000000 + n, 1, 'test', n::text, now(), now(),
+         INSERT INTO message (office_id, ticket, seq, occurred_at, received_at, text, raw)
+         SELECT 1, 2026000000000 + n, 1, now(), now(),
              '树木倒了' || CASE n WHEN 1001 THEN '第一千件' WHEN 3000 THEN '第三千件' ELSE '' END
                  || CASE WHEN n % 11 = 7 THEN '七七' ELSE '' END, ''
          FROM generate_series(1, {count}) n"

@@ -227,16 +227,17 @@ impl Inbound {
     }
 
     /// Its identity (§4): the platform's documentation is too coarse, ids collide across citizens
-    /// and events within a second.
+    /// and events within a second. What grows with time comes first, so that the index of all
+    /// identities grows at one end.
     #[must_use]
     pub fn identity(&self) -> String {
         let created = self.created_at.map_or(0, |at| at.timestamp());
         match &self.content {
-            Content::Message { id, .. } => format!("{}/{id}", self.from),
-            Content::Unknown { id, .. } if !id.is_empty() => format!("{}/{id}", self.from),
-            Content::Unknown { msg_type, .. } => format!("{}/{created}/{msg_type}", self.from),
+            Content::Message { id, .. } => format!("{id}/{}", self.from),
+            Content::Unknown { id, .. } if !id.is_empty() => format!("{id}/{}", self.from),
+            Content::Unknown { msg_type, .. } => format!("{created}/{}/{msg_type}", self.from),
             Content::Event(event) => {
-                format!("{}/{created}/{}/{}/{}", self.from, event.name, event.key, event.msg_id)
+                format!("{created}/{}/{}/{}/{}", self.from, event.name, event.key, event.msg_id)
             }
         }
     }

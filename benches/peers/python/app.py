@@ -27,14 +27,11 @@ INTAKE = """
 WITH n AS MATERIALIZED (
     SELECT 2026000000000 + nextval('numbers') AS ticket
 ), i AS (
-    INSERT INTO inbound (office_id, source, source_id, digest, received_at, ticket, appended,
-        due_at, provisional)
-    SELECT 1, $1, $2, $3, now(), ticket, false, now() + interval '1 day', false FROM n
+    INSERT INTO inbound (office_id, source, source_id, digest, received_at, ticket, seq,
+        appended, due_at, provisional)
+    SELECT 1, $1, $2, $3, now(), ticket, 1, false, now() + interval '1 day', false FROM n
     ON CONFLICT DO NOTHING
     RETURNING ticket
-), h AS (
-    INSERT INTO thread (office_id, thread, open_ticket) SELECT 1, $4, ticket FROM i
-    ON CONFLICT (office_id, thread) DO UPDATE SET open_ticket = excluded.open_ticket
 ), t AS (
     INSERT INTO ticket (office_id, ticket, channel, state, urgency, problem, thread, registered_at,
         accepted_at, due_at, provisional, calendar_version, events, chain)
@@ -47,15 +44,14 @@ WITH n AS MATERIALIZED (
         sha256(convert_to(ticket || $6, 'UTF8'))
     FROM i
 ), m AS (
-    INSERT INTO message (office_id, ticket, seq, source, source_id, occurred_at, received_at, text,
-        raw)
-    SELECT 1, ticket, 1, $1, $2, to_timestamp($7), now(), $8, $9 FROM i
+    INSERT INTO message (office_id, ticket, seq, occurred_at, received_at, text, raw)
+    SELECT 1, ticket, 1, to_timestamp($7), now(), $8, $9 FROM i
 ), k AS (
     INSERT INTO timer (office_id, ticket, kind, gen, state, due_at)
     SELECT 1, ticket, kind, 1, 0, now() + interval '1 day' FROM i, unnest($10::smallint[]) AS k(kind)
 ), o AS (
-    INSERT INTO outbox (office_id, kind, ticket, urgent, data, created_at, not_before)
-    SELECT 1, 'registered', ticket, false, '{"channel": "wechat"}', now(), now() FROM i
+    INSERT INTO outbox (office_id, kind, ticket, urgent, created_at, not_before)
+    SELECT 1, 'registered', ticket, false, now(), now() FROM i
 )
 SELECT ticket FROM i
 """
@@ -91,7 +87,7 @@ async def callback(request: Request) -> Response:
     message = parse_message(raw)
     original = raw.encode()
     digest = hashlib.sha256(original)
-    source_id = f"{message.source}/{message.id:020}"
+    source_id = f"{message.id:020}/{message.source}"
     happened = {
         "channel": "wechat",
         "digest": digest.hexdigest(),
