@@ -13,7 +13,10 @@ use crate::{
     schedule::TimerKey,
     store::{
         StoreError,
-        intake::{self as store, Arrival, Basis, Growing, Made, Order, Seen, Writes},
+        intake::{
+            self as store, Arrival, Basis, Growing, Made, NewEvent, NewTicket, Numbers, Seen,
+            Writes,
+        },
     },
 };
 use chrono::{DateTime, Datelike, TimeDelta, Utc};
@@ -60,39 +63,59 @@ impl<'a> Batch<'a> {
         Self { whole, unique, stands_for, arrivals }
     }
 
-    /// What the database knows, with every register begun that the batch needs.
-    pub(super) async fn look(&self, db: &mut PgConnection) -> Result<Vec<Seen>, StoreError> {
-        let seen = store::look(db, &self.arrivals).await?;
-        let mut unbegun: Vec<_> = self
-            .arrivals
-            .iter()
-            .zip(&seen)
-            .filter(|(_, seen)| seen.last_of_year.is_none())
-            .map(|(arrival, _)| (arrival.office, arrival.year))
-            .collect();
-        if unbegun.is_empty() {
-            return Ok(seen);
+    /// Registers the batch and says what each submission became, in order; returns after COMMIT.
+    pub(super) async fn commit(
+        &self,
+        db: &mut PgConnection,
+        quiet: Duration,
+        guard: Guard,
+        known: &mut Known,
+    ) -> Result<(Vec<Accepted>, Committed), StoreError> {
+        if guard == Guard::Unchanged
+            && let Some(seen) = known.guess(self)
+        {
+            let built = build(&self.unique, &seen, quiet)?;
+            if store::write(db, &built.writes, Basis::Guessed).await? {
+                known.learn(self, &built.writes);
+                return Ok(self.answers(built));
+            }
         }
-        unbegun.sort_unstable();
-        unbegun.dedup();
-        store::begin_years(db, &unbegun).await?;
-        store::look(db, &self.arrivals).await
+        let built = match guard {
+            Guard::Unchanged => {
+                let mut seen = store::look(db, &self.arrivals).await?;
+                if seen.iter().any(|seen| seen.last_of_year.is_none()) {
+                    store::begin_years(db, &self.years()).await?;
+                    seen = store::look(db, &self.arrivals).await?;
+                }
+                let built = build(&self.unique, &seen, quiet)?;
+                store::write(db, &built.writes, Basis::Seen).await?;
+                built
+            }
+            Guard::Locked => {
+                let mut transaction = db.begin().await?;
+                store::begin_years(&mut transaction, &self.years()).await?;
+                store::lock(&mut transaction, &self.arrivals).await?;
+                let seen = store::look(&mut transaction, &self.arrivals).await?;
+                let built = build(&self.unique, &seen, quiet)?;
+                store::write(&mut transaction, &built.writes, Basis::Seen).await?;
+                transaction.commit().await?;
+                built
+            }
+        };
+        known.learn(self, &built.writes);
+        Ok(self.answers(built))
     }
 
-    pub(super) fn build(&self, seen: &[Seen], quiet: Duration) -> Result<Built<'a>, StoreError> {
-        build(&self.unique, seen, quiet)
+    /// The registers that it needs.
+    fn years(&self) -> Vec<(OfficeId, i32)> {
+        let mut years: Vec<_> = self.arrivals.iter().map(|a| (a.office, a.year)).collect();
+        years.sort_unstable();
+        years.dedup();
+        years
     }
 
-    pub(super) fn footprint(&self, writes: &Writes<'_>) -> Footprint {
-        let n = &writes.numbers;
-        let tips = (0..n.office.len())
-            .map(|at| ((OfficeId(n.office[at]), n.year[at]), n.last[at] + n.count[at]))
-            .collect();
-        Footprint { traces: self.traces().collect(), tips }
-    }
-
-    /// What two batches must not both hold while one of them is being written: identities, and
-    /// citizens whose messages grow one ticket. As hashes: two that meet only cost a wait.
+    /// What is remembered of it: identities, and citizens whose messages grow one ticket. As hashes:
+    /// two that meet only cost a look.
     fn traces(&self) -> impl Iterator<Item = u64> {
         self.arrivals.iter().flat_map(|arrival| {
             let Arrival { office, source, source_id, thread, .. } = arrival;
@@ -102,7 +125,7 @@ impl<'a> Batch<'a> {
     }
 
     /// What each sender is told.
-    pub(super) fn answers(&self, built: Built<'_>) -> (Vec<Accepted>, Committed) {
+    fn answers(&self, built: Built<'_>) -> (Vec<Accepted>, Committed) {
         let mut told = vec![false; self.unique.len()];
         let accepted = self
             .whole
@@ -119,65 +142,21 @@ impl<'a> Batch<'a> {
 
 static TRACES: LazyLock<RandomState> = LazyLock::new(RandomState::new);
 
-/// What is remembered of a batch that is being written.
-pub(super) struct Footprint {
-    traces: HashSet<u64>,
-    /// Where each register stands after it.
-    tips: HashMap<(OfficeId, i32), i32>,
+/// How a batch guards itself against those who write at the same time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Guard {
+    /// Looks, then writes if nothing has changed: two round trips, no lock held in between. May be
+    /// overtaken. What is likely to be new is written without looking, in one round trip; the
+    /// statement itself notices a wrong guess, and then it looks.
+    Unchanged,
+    /// Takes the locks first: never overtaken by another intake.
+    Locked,
 }
 
-impl Footprint {
-    pub(super) fn touches(&self, batch: &Batch<'_>) -> bool {
-        batch.traces().any(|trace| self.traces.contains(&trace))
-    }
-
-    /// The registers as they will be, rather than as the database showed them.
-    pub(super) fn foresee(&self, batch: &Batch<'_>, seen: &mut [Seen]) {
-        for (arrival, seen) in batch.arrivals.iter().zip(seen) {
-            if let Some(last) = self.tips.get(&(arrival.office, arrival.year)) {
-                seen.last_of_year = Some(*last);
-            }
-        }
-    }
-}
-
-/// Writes a decided batch in one statement. False when a guess was wrong: then nothing was written.
-pub(super) async fn write(
-    db: &mut PgConnection,
-    writes: &Writes<'_>,
-    guessed: bool,
-    order: Order,
-) -> Result<bool, StoreError> {
-    let basis = if guessed { Basis::Guessed } else { Basis::Seen };
-    store::write(db, writes, basis, Some(order)).await
-}
-
-/// Registers a batch under the locks of all that it rests on: never overtaken by another intake.
-pub(super) async fn commit_locked(
-    db: &mut PgConnection,
-    batch: &[Waiting],
-    quiet: Duration,
-) -> Result<(Vec<Accepted>, Committed), StoreError> {
-    let batch = Batch::new(batch);
-    let mut transaction = db.begin().await?;
-    let mut years: Vec<_> = batch.arrivals.iter().map(|a| (a.office, a.year)).collect();
-    years.sort_unstable();
-    years.dedup();
-    store::begin_years(&mut transaction, &years).await?;
-    store::lock(&mut transaction, &batch.arrivals).await?;
-    let seen = store::look(&mut transaction, &batch.arrivals).await?;
-    let built = batch.build(&seen, quiet)?;
-    if let Some(writes) = &built.writes {
-        store::write(&mut transaction, writes, Basis::Seen, None).await?;
-    }
-    transaction.commit().await?;
-    Ok(batch.answers(built))
-}
-
-/// What the gateway remembers of its own commits: enough to guess, never to decide.
+/// What a writer remembers of its own commits: enough to guess, never to decide.
 #[derive(Debug, Default)]
 pub(super) struct Known {
-    /// Where each register stood, or will once what is being written is there.
+    /// Where each register stood.
     registers: HashMap<(OfficeId, i32), i32>,
     /// Traces of what came lately: a citizen's next message grows a ticket, the same identity is a
     /// repeat. The newest two generations.
@@ -188,7 +167,7 @@ impl Known {
     const GENERATION: usize = 8192;
 
     /// That everything in a batch is new, where that is likely.
-    pub(super) fn guess(&self, batch: &Batch<'_>) -> Option<Vec<Seen>> {
+    fn guess(&self, batch: &Batch<'_>) -> Option<Vec<Seen>> {
         if batch.traces().any(|trace| self.lately.iter().any(|those| those.contains(&trace))) {
             return None;
         }
@@ -200,19 +179,15 @@ impl Known {
         batch.arrivals.iter().map(new).collect()
     }
 
-    pub(super) fn learn(&mut self, footprint: &Footprint) {
-        self.registers.extend(&footprint.tips);
-        self.lately[0].extend(&footprint.traces);
+    fn learn(&mut self, batch: &Batch<'_>, writes: &Writes<'_>) {
+        let Numbers { office, year, last, count } = &writes.numbers;
+        for (at, last) in last.iter().enumerate() {
+            self.registers.insert((OfficeId(office[at]), year[at]), last + count[at]);
+        }
+        self.lately[0].extend(batch.traces());
         if self.lately[0].len() > Self::GENERATION {
             self.lately.swap(0, 1);
             self.lately[0].clear();
-        }
-    }
-
-    /// Takes back what a batch that did not come through made known of the registers.
-    pub(super) fn forget(&mut self, footprint: &Footprint) {
-        for register in footprint.tips.keys() {
-            self.registers.remove(register);
         }
     }
 }
@@ -262,11 +237,10 @@ impl Became {
 }
 
 /// What a batch becomes, given what the database knows.
-pub(super) struct Built<'a> {
+struct Built<'a> {
     became: Vec<Became>,
     committed: Committed,
-    /// `None` when there is nothing new.
-    pub(super) writes: Option<Writes<'a>>,
+    writes: Writes<'a>,
 }
 
 fn build<'a>(
@@ -361,7 +335,7 @@ impl<'a> Builder<'a> {
         }
         let thread = waiting.submission.thread.as_deref();
         let opened = thread.and_then(|thread| self.opened.get(&(office, thread)).copied());
-        let made = match (&seen.open_ticket, opened) {
+        let (made, row) = match (&seen.open_ticket, opened) {
             (Some(growing), _) => {
                 self.heads.entry((office, growing.ticket)).or_insert_with(|| Head::open(growing));
                 self.append(waiting, growing.ticket)?
@@ -369,21 +343,14 @@ impl<'a> Builder<'a> {
             (None, Some(ticket)) => self.append(waiting, ticket)?,
             (None, None) => self.open(waiting, seen)?,
         };
-        // The ticket's newest event is this submission's, unless the register took it up at once:
-        // then its first.
-        let seq = if made.appended { self.head(office, made.ticket)?.events } else { 1 };
-        let inbound = &mut self.writes.inbound;
-        inbound.office.push(office.0);
-        inbound.source.push(&waiting.submission.source);
-        inbound.source_id.push(&waiting.submission.source_id);
-        inbound.digest.push(waiting.digest);
-        inbound.received_at.push(waiting.received_at);
-        inbound.ticket.push(made.ticket.as_i64());
-        inbound.seq.push(seq);
-        inbound.appended.push(made.appended);
-        inbound.follow_up_at.push(made.follow_up_at);
-        inbound.due_at.push(made.due_at);
-        inbound.provisional.push(made.provisional);
+        let event = &mut self.writes.events[row];
+        event.source = Some(&waiting.submission.source);
+        event.source_id = Some(&waiting.submission.source_id);
+        event.digest = Some(waiting.digest);
+        event.appended = Some(made.appended);
+        event.follow_up_at = made.follow_up_at;
+        event.due_at = Some(made.due_at);
+        event.provisional = Some(made.provisional);
         Ok(made)
     }
 
@@ -402,8 +369,8 @@ impl<'a> Builder<'a> {
         RegisterNumber::new(year, *last + *count).map_err(|_| wrong)
     }
 
-    /// R7.1: a new ticket.
-    fn open(&mut self, waiting: &'a Waiting, seen: &Seen) -> Result<Made, StoreError> {
+    /// R7.1: a new ticket. With the row of its event.
+    fn open(&mut self, waiting: &'a Waiting, seen: &Seen) -> Result<(Made, usize), StoreError> {
         let Waiting { office, submission, received_at, digest, .. } = waiting;
         let accountable = seen.taken_by;
         let ticket = self.next_number(office.id, year(*received_at), seen.last_of_year)?;
@@ -423,27 +390,30 @@ impl<'a> Builder<'a> {
             provisional: promise.provisional,
         };
 
-        let tickets = &mut self.writes.tickets;
-        tickets.office.push(office.id.0);
-        tickets.ticket.push(ticket.as_i64());
-        tickets.channel.push(submission.channel.as_str());
-        tickets.state.push(if accountable.is_some() { "accepted" } else { "registered" });
-        tickets.urgency.push(if urgent { 0 } else { 1 });
-        tickets.problem.push(first_words(submission));
-        tickets.name.push(submission.citizen.name.as_deref());
-        tickets.phone.push(submission.citizen.phone.as_deref());
-        tickets.thread.push(submission.thread.as_deref());
-        tickets.registered_at.push(*received_at);
-        tickets.accepted_at.push(promise.accepted_at);
-        tickets.follow_up_at.push(promise.follow_up_at);
-        tickets.due_at.push(promise.due_at);
-        tickets.provisional.push(promise.provisional);
-        tickets.needs_year.push(promise.needs_year);
-        tickets.calendar_version.push(office.calendar_version);
-        tickets.accountable.push(accountable.map(|id| id.0));
-        tickets.events.push(0);
-        tickets.chain.push(START.0);
-        let grows = Grows::New(tickets.ticket.len() - 1);
+        let warn_at = office.calendar.warn_at(promise.due_at);
+        self.writes.tickets.push(NewTicket {
+            office_id: office.id.0,
+            ticket: ticket.as_i64(),
+            channel: submission.channel.as_str(),
+            state: if accountable.is_some() { "accepted" } else { "registered" },
+            urgency: if urgent { 0 } else { 1 },
+            problem: first_words(submission),
+            citizen_name: submission.citizen.name.as_deref(),
+            citizen_phone: submission.citizen.phone.as_deref(),
+            thread: submission.thread.as_deref(),
+            registered_at: *received_at,
+            accepted_at: promise.accepted_at,
+            follow_up_at: promise.follow_up_at,
+            warn_at,
+            due_at: promise.due_at,
+            provisional: promise.provisional,
+            needs_year: promise.needs_year,
+            calendar_version: office.calendar_version,
+            accountable: accountable.map(|id| id.0),
+            events: 0,
+            chain: START.0,
+        });
+        let grows = Grows::New(self.writes.tickets.len() - 1);
         self.heads
             .insert((office.id, ticket), Head { events: 0, chain: START, made, urgent, grows });
         if let Some(thread) = submission.thread.as_deref() {
@@ -460,13 +430,12 @@ impl<'a> Builder<'a> {
             urgent,
         };
         let by = accountable.map_or(Actor::Citizen, Actor::Staff);
-        self.happen(waiting, ticket, by, &registered, Some(submission))?;
+        let row = self.happen(waiting, ticket, by, &registered, Some(submission))?;
         if let Some(by) = accountable {
             let claimed = Happened::Claimed { by };
             self.happen(waiting, ticket, Actor::Staff(by), &claimed, None)?;
         }
 
-        let warn_at = office.calendar.warn_at(promise.due_at);
         let timers = [
             (TimerKind::FollowUp, promise.follow_up_at),
             (TimerKind::Warning, Some(warn_at)),
@@ -474,11 +443,6 @@ impl<'a> Builder<'a> {
         ];
         for (kind, due_at) in timers {
             let Some(due_at) = due_at else { continue };
-            let timers = &mut self.writes.timers;
-            timers.office.push(office.id.0);
-            timers.ticket.push(ticket.as_i64());
-            timers.kind.push(kind.number());
-            timers.due_at.push(due_at);
             self.committed.timers.push(TimerKey {
                 office: office.id,
                 ticket,
@@ -487,12 +451,16 @@ impl<'a> Builder<'a> {
                 due_at,
             });
         }
-        self.effect(waiting, "registered", ticket, urgent, *received_at);
-        Ok(made)
+        self.effect(waiting, row, "registered", urgent, *received_at);
+        Ok((made, row))
     }
 
-    /// One more message on the citizen's open ticket.
-    fn append(&mut self, waiting: &'a Waiting, ticket: RegisterNumber) -> Result<Made, StoreError> {
+    /// One more message on the citizen's open ticket. With the row of its event.
+    fn append(
+        &mut self,
+        waiting: &'a Waiting,
+        ticket: RegisterNumber,
+    ) -> Result<(Made, usize), StoreError> {
         let Waiting { office, submission, received_at, digest, .. } = waiting;
         let alarming = submission.urgent || office.policy.sounds_urgent(&submission.text);
         let head = self.head(office.id, ticket)?;
@@ -503,7 +471,7 @@ impl<'a> Builder<'a> {
             digest: hex::encode(digest),
             urgent: becomes_urgent,
         };
-        self.happen(waiting, ticket, Actor::Citizen, &received, Some(submission))?;
+        let row = self.happen(waiting, ticket, Actor::Citizen, &received, Some(submission))?;
         let head = self.head(office.id, ticket)?;
         // RD3.2: what is added to an emergency is told at any hour as well.
         let urgent = head.urgent;
@@ -511,9 +479,9 @@ impl<'a> Builder<'a> {
         let made = Made { appended: true, ..head.made };
         if first_growth || becomes_urgent {
             // Not at once: a burst is told as one (the relay joins what is pending for a ticket).
-            self.effect(waiting, "grew", ticket, urgent, *received_at + self.quiet);
+            self.effect(waiting, row, "grew", urgent, *received_at + self.quiet);
         }
-        Ok(made)
+        Ok((made, row))
     }
 
     fn head(&mut self, office: OfficeId, ticket: RegisterNumber) -> Result<&mut Head, StoreError> {
@@ -524,6 +492,7 @@ impl<'a> Builder<'a> {
         })
     }
 
+    /// The next event of a ticket; its row.
     fn happen(
         &mut self,
         waiting: &Waiting,
@@ -531,7 +500,7 @@ impl<'a> Builder<'a> {
         actor: Actor,
         happened: &Happened,
         message: Option<&'a Submission>,
-    ) -> Result<(), StoreError> {
+    ) -> Result<usize, StoreError> {
         let (kind, data) = happened.stored();
         let actor = actor.stored();
         let office = waiting.office.id;
@@ -543,24 +512,24 @@ impl<'a> Builder<'a> {
         head.chain = entry.link(head.chain);
         let hash = head.chain.0;
 
-        let events = &mut self.writes.events;
-        events.office.push(office.0);
-        events.ticket.push(ticket.as_i64());
-        events.seq.push(seq);
-        events.at.push(at);
-        events.actor.push(actor);
-        events.kind.push(kind);
-        events.data.push(data);
-        events.hash.push(hash);
-        events.occurred_at.push(message.map(|m| m.occurred_at.unwrap_or(at)));
-        events.text.push(message.map(|m| m.text.as_str()).unwrap_or_default());
-        events.attachments.push(
-            message
+        self.writes.events.push(NewEvent {
+            office_id: office.0,
+            ticket: ticket.as_i64(),
+            seq,
+            at,
+            actor,
+            kind,
+            data,
+            hash,
+            occurred_at: message.map(|m| m.occurred_at.unwrap_or(at)),
+            text: message.map(|m| m.text.as_str()),
+            attachments: message
                 .filter(|m| !m.attachments.is_empty())
                 .and_then(|m| serde_json::to_value(&m.attachments).ok()),
-        );
-        events.raw.push(message.map(|m| m.raw.as_ref()).unwrap_or_default());
-        Ok(())
+            raw: message.map(|m| m.raw.as_ref()),
+            ..NewEvent::default()
+        });
+        Ok(self.writes.events.len() - 1)
     }
 
     /// Something to tell the staff: now while the office is open or when it cannot wait, else at
@@ -568,8 +537,8 @@ impl<'a> Builder<'a> {
     fn effect(
         &mut self,
         waiting: &Waiting,
+        row: usize,
         kind: &'static str,
-        ticket: RegisterNumber,
         urgent: bool,
         from: DateTime<Utc>,
     ) {
@@ -582,13 +551,10 @@ impl<'a> Builder<'a> {
         } else {
             opens
         };
-        let effects = &mut self.writes.effects;
-        effects.office.push(office.id.0);
-        effects.kind.push(kind);
-        effects.ticket.push(ticket.as_i64());
-        effects.urgent.push(urgent);
-        effects.created_at.push(*received_at);
-        effects.not_before.push(not_before);
+        let event = &mut self.writes.events[row];
+        event.effect = Some(kind);
+        event.effect_urgent = Some(urgent);
+        event.effect_not_before = Some(not_before);
         self.committed.effects |= not_before <= *received_at;
         self.committed.urgent |= urgent;
     }
@@ -606,9 +572,10 @@ impl<'a> Builder<'a> {
         for ((office, ticket), head) in &self.heads {
             match head.grows {
                 Grows::New(row) => {
-                    writes.tickets.urgency[row] = if head.urgent { 0 } else { 1 };
-                    writes.tickets.events[row] = head.events;
-                    writes.tickets.chain[row] = head.chain.0;
+                    let new = &mut writes.tickets[row];
+                    new.urgency = if head.urgent { 0 } else { 1 };
+                    new.events = head.events;
+                    new.chain = head.chain.0;
                 }
                 Grows::Open(was) => {
                     writes.grown.office.push(office.0);
@@ -620,8 +587,7 @@ impl<'a> Builder<'a> {
                 }
             }
         }
-        let writes = (!writes.inbound.office.is_empty()).then_some(self.writes);
-        Built { became, committed: self.committed, writes }
+        Built { became, committed: self.committed, writes: self.writes }
     }
 }
 

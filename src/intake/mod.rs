@@ -122,16 +122,18 @@ impl Intake {
         tasks: &TaskTracker,
     ) -> std::io::Result<Self> {
         let (queue, waiting) = mpsc::channel(settings.queue);
-        let turns = Arc::new(writer::Turns::new(waiting));
+        let waiting = Arc::new(tokio::sync::Mutex::new(waiting));
         let closing = CancellationToken::new();
         for _ in 0..settings.writers.max(1) {
             let writer = writer::Writer {
                 pool: pool.clone(),
-                turns: Arc::clone(&turns),
+                waiting: Arc::clone(&waiting),
                 settings,
                 on_commit: Arc::clone(&on_commit),
                 closing: closing.clone(),
                 own: None,
+                careful: 0,
+                known: batch::Known::default(),
             };
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             // Not a blocking task: a runtime that is dropped without closing would wait for it.

@@ -8,7 +8,10 @@
 use super::{StoreError, bad, number};
 use crate::domain::{chain::Link, id::OfficeId, id::StaffId, register::RegisterNumber};
 use chrono::{DateTime, Utc};
-use sqlx::PgConnection;
+use sqlx::{
+    PgConnection, Postgres,
+    postgres::{PgHasArrayType, PgTypeInfo},
+};
 
 /// What has to be known of a submission before it can be numbered.
 #[derive(Debug)]
@@ -244,45 +247,79 @@ columns!(
     /// Tickets that grew from `was` events to `events`, column by column.
     Grown { office: i32, ticket: i64, urgency: i16, was: i32, events: i32, chain: [u8; 32] }
 );
-columns!(
-    /// New tickets, column by column.
-    Tickets<'a> {
-        office: i32, ticket: i64, channel: &'static str, state: &'static str, urgency: i16,
-        problem: String, name: Option<&'a str>, phone: Option<&'a str>, thread: Option<&'a str>,
-        registered_at: DateTime<Utc>, accepted_at: DateTime<Utc>,
-        follow_up_at: Option<DateTime<Utc>>, due_at: DateTime<Utc>, provisional: bool,
-        needs_year: Option<i32>, calendar_version: i32, accountable: Option<i32>,
-        events: i32, chain: [u8; 32],
-    }
-);
-columns!(
-    /// New events with the messages that they record, column by column; an event without a
-    /// message has no `occurred_at`.
-    Events<'a> {
-        office: i32, ticket: i64, seq: i32, at: DateTime<Utc>, actor: String, kind: String,
-        data: String, hash: [u8; 32], occurred_at: Option<DateTime<Utc>>, text: &'a str,
-        attachments: Option<serde_json::Value>, raw: &'a [u8],
-    }
-);
-columns!(
-    /// New timers, column by column.
-    Timers { office: i32, ticket: i64, kind: i16, due_at: DateTime<Utc> }
-);
-columns!(
-    /// New outbox rows, column by column.
-    Effects {
-        office: i32, kind: &'static str, ticket: i64, urgent: bool,
-        created_at: DateTime<Utc>, not_before: DateTime<Utc>,
-    }
-);
-columns!(
-    /// Each submission's identity and what it became, column by column.
-    Inbound<'a> {
-        office: i32, source: &'a str, source_id: &'a str, digest: [u8; 32],
-        received_at: DateTime<Utc>, ticket: i64, seq: i32, appended: bool,
-        follow_up_at: Option<DateTime<Utc>>, due_at: DateTime<Utc>, provisional: bool,
-    }
-);
+/// A new ticket with its timers, as the database's type `intake_ticket`.
+#[derive(Debug, Default, sqlx::Encode)]
+#[expect(missing_docs, reason = "the columns of ticket")]
+pub struct NewTicket<'a> {
+    pub office_id: i32,
+    pub ticket: i64,
+    pub channel: &'static str,
+    pub state: &'static str,
+    pub urgency: i16,
+    pub problem: String,
+    pub citizen_name: Option<&'a str>,
+    pub citizen_phone: Option<&'a str>,
+    pub thread: Option<&'a str>,
+    pub registered_at: DateTime<Utc>,
+    pub accepted_at: DateTime<Utc>,
+    pub follow_up_at: Option<DateTime<Utc>>,
+    pub warn_at: DateTime<Utc>,
+    pub due_at: DateTime<Utc>,
+    pub provisional: bool,
+    pub needs_year: Option<i32>,
+    pub calendar_version: i32,
+    pub accountable: Option<i32>,
+    pub events: i32,
+    pub chain: [u8; 32],
+}
+
+/// A new event with all that came of it: the message that it records, the identity that brought it
+/// and what its sender is told, what the staff is told. As the database's type `intake_event`.
+#[derive(Debug, Default, sqlx::Encode)]
+#[expect(missing_docs, reason = "the columns of event, message, inbound and outbox")]
+pub struct NewEvent<'a> {
+    pub office_id: i32,
+    pub ticket: i64,
+    pub seq: i32,
+    pub at: DateTime<Utc>,
+    pub actor: String,
+    pub kind: String,
+    pub data: String,
+    pub hash: [u8; 32],
+    pub occurred_at: Option<DateTime<Utc>>,
+    pub text: Option<&'a str>,
+    pub attachments: Option<serde_json::Value>,
+    pub raw: Option<&'a [u8]>,
+    pub source: Option<&'a str>,
+    pub source_id: Option<&'a str>,
+    pub digest: Option<[u8; 32]>,
+    pub appended: Option<bool>,
+    pub follow_up_at: Option<DateTime<Utc>>,
+    pub due_at: Option<DateTime<Utc>>,
+    pub provisional: Option<bool>,
+    pub effect: Option<&'static str>,
+    pub effect_urgent: Option<bool>,
+    pub effect_not_before: Option<DateTime<Utc>>,
+}
+
+// Rows rather than columns: the server makes a list of its own of every array that it unnests, and
+// seventy of them cost it more than the rows of one submission.
+macro_rules! row_type {
+    ($row:ident, $name:literal) => {
+        impl sqlx::Type<Postgres> for $row<'_> {
+            fn type_info() -> PgTypeInfo {
+                PgTypeInfo::with_name($name)
+            }
+        }
+        impl PgHasArrayType for $row<'_> {
+            fn array_type_info() -> PgTypeInfo {
+                PgTypeInfo::array_of($name)
+            }
+        }
+    };
+}
+row_type!(NewTicket, "intake_ticket");
+row_type!(NewEvent, "intake_event");
 
 /// Everything that a batch writes once its numbers are known. `numbers` and `grown` are in the order
 /// of their keys: it is the order of the locks.
@@ -291,11 +328,8 @@ columns!(
 pub struct Writes<'a> {
     pub numbers: Numbers,
     pub grown: Grown,
-    pub tickets: Tickets<'a>,
-    pub events: Events<'a>,
-    pub timers: Timers,
-    pub effects: Effects,
-    pub inbound: Inbound<'a>,
+    pub tickets: Vec<NewTicket<'a>>,
+    pub events: Vec<NewEvent<'a>>,
 }
 
 /// What a batch's rows rest on.
@@ -308,19 +342,6 @@ pub enum Basis {
     Guessed,
 }
 
-/// Between which others a batch is written. Batches of one gateway are written side by side and
-/// commit in the order of their numbers: each holds its own token and waits for the one before.
-#[derive(Debug, Clone, Copy)]
-pub struct Order {
-    /// Its own; the one who comes after waits for it.
-    pub token: i32,
-    /// Whose numbers it continues, where that one is still being written.
-    pub after: Option<i32>,
-}
-
-/// Of the advisory locks that are such tokens, among all that a database has: "BATC".
-const TOKENS: i32 = 0x4241_5443;
-
 /// Writes a batch in one statement, which is a transaction by itself outside of one: all of it, or
 /// nothing where something is no longer as [`look`] saw it. False when a guess was wrong, which
 /// costs no more than the look would have.
@@ -331,192 +352,92 @@ pub async fn write(
     db: &mut PgConnection,
     writes: &Writes<'_>,
     basis: Basis,
-    order: Option<Order>,
 ) -> Result<bool, StoreError> {
-    let Writes { numbers: n, grown: g, tickets: t, events: e, timers: m, effects: o, inbound: b } =
-        writes;
+    let Writes { numbers: n, grown: g, tickets, events } = writes;
+    if events.is_empty() {
+        return Ok(true);
+    }
     let guessed = basis == Basis::Guessed;
-    let token = order.map(|order| order.token);
-    let after = order.and_then(|order| order.after);
-    // The result asks for one part after the other, and that is their order: the token, what is
-    // guessed, the rows, the batch before, and the register last, so that it is locked for the
-    // moment of the commit only. Its new value shows whether it stood where it was said to stand:
-    // unlike a condition, that is judged by what the batch before has left. A row that another
-    // transaction has locked is not waited for, it counts as overtaken: whoever holds the register
-    // may itself be waiting for a number or an identity that this batch has just written.
+    // The guards stand first in the result, so they are computed first, in this order; what only
+    // inserts follows, and its unique keys are guards as well.
     let kept = sqlx::query_scalar!(
         r#"
-        WITH held AS MATERIALIZED (
-            SELECT pg_advisory_xact_lock($1, $2)::text WHERE $2::int IS NOT NULL
+        WITH happened AS MATERIALIZED (
+            SELECT * FROM unnest($12::intake_event[])
+        ), opened AS MATERIALIZED (
+            SELECT * FROM unnest($11::intake_ticket[])
+        ), numbers AS (
+            UPDATE register r SET last = i.last + i.count
+            FROM unnest($1::int[], $2::int[], $3::int[], $4::int[])
+                AS i(office_id, year, last, count)
+            WHERE r.office_id = i.office_id AND r.year = i.year AND r.last = i.last
+              AND (NOT $13::boolean OR NOT (
+                  EXISTS (SELECT FROM happened i
+                          JOIN inbound b ON b.office_id = i.office_id AND b.source = i.source
+                              AND b.source_id = i.source_id)
+                  OR EXISTS (SELECT FROM opened i
+                             JOIN ticket t ON t.office_id = i.office_id AND t.thread = i.thread
+                                 AND t.is_open AND t.thread IS NOT NULL)))
+            RETURNING 1
         ), sure AS MATERIALIZED (
-            SELECT NOT $3::boolean OR NOT (
-                EXISTS (SELECT FROM unnest($4::int[], $5::text[], $6::text[])
-                            AS i(office_id, source, source_id)
-                        JOIN inbound b ON b.office_id = i.office_id AND b.source = i.source
-                            AND b.source_id = i.source_id)
-                OR EXISTS (SELECT FROM unnest($7::int[], $8::text[]) AS i(office_id, thread)
-                           JOIN ticket t ON t.office_id = i.office_id AND t.thread = i.thread
-                               AND t.is_open AND t.thread IS NOT NULL)
-                OR $9::int IS NULL AND EXISTS (
-                    SELECT FROM unnest($10::int[], $11::int[], $12::int[])
-                        AS i(office_id, year, last)
-                    JOIN register r ON r.office_id = i.office_id AND r.year = i.year
-                    WHERE r.last <> i.last)) AS yes
+            SELECT NOT $13::boolean OR (SELECT count(*) FROM numbers) = cardinality($1) AS yes
+        ), grown AS (
+            UPDATE ticket SET urgency = i.urgency, events = i.events, chain = i.chain
+            FROM unnest($5::int[], $6::bigint[], $7::smallint[], $8::int[], $9::int[],
+                $10::bytea[]) AS i(office_id, ticket, urgency, was, events, chain)
+            WHERE ticket.office_id = i.office_id AND ticket.ticket = i.ticket
+              AND ticket.events = i.was AND is_open
+            RETURNING 1
         ), tickets AS (
             INSERT INTO ticket (office_id, ticket, channel, state, urgency, problem, citizen_name,
                 citizen_phone, thread, registered_at, accepted_at, follow_up_at, due_at,
                 provisional, needs_year, calendar_version, accountable, events, chain)
-            SELECT * FROM unnest($7::int[], $13::bigint[], $14::text[],
-                $15::text[], $16::smallint[], $17::text[], $18::text[],
-                $19::text[], $8::text[], $20::timestamptz[],
-                $21::timestamptz[], $22::timestamptz[],
-                $23::timestamptz[], $24::boolean[], $25::int[],
-                $26::int[], $27::int[], $28::int[],
-                $29::bytea[])
-            WHERE (SELECT yes FROM sure)
-            RETURNING 1
-        ), grown AS (
-            UPDATE ticket t SET urgency = i.urgency, events = i.events, chain = i.chain
-            FROM (SELECT i.* FROM unnest($30::int[], $31::bigint[],
-                      $32::smallint[], $33::int[], $34::int[], $35::bytea[])
-                      AS i(office_id, ticket, urgency, was, events, chain)
-                  JOIN ticket t ON t.office_id = i.office_id AND t.ticket = i.ticket
-                      AND t.events = i.was AND t.is_open
-                  FOR UPDATE OF t SKIP LOCKED) i
-            WHERE t.office_id = i.office_id AND t.ticket = i.ticket
-            RETURNING 1
-        ), inbound AS (
-            INSERT INTO inbound (office_id, source, source_id, digest, received_at, ticket, seq,
-                appended, follow_up_at, due_at, provisional)
-            SELECT * FROM unnest($4::int[], $5::text[], $6::text[],
-                $36::bytea[], $37::timestamptz[], $38::bigint[],
-                $39::int[], $40::boolean[], $41::timestamptz[],
-                $42::timestamptz[], $43::boolean[])
-            WHERE (SELECT yes FROM sure)
-            -- In one order for all gateways: they wait for each other's identities, never in a ring.
-            ORDER BY 1, 2, 3
-            RETURNING 1
-        ), happened AS (
-            SELECT * FROM unnest($44::int[], $45::bigint[], $46::int[],
-                $47::timestamptz[], $48::text[], $49::text[], $50::text[],
-                $51::bytea[], $52::timestamptz[], $53::text[],
-                $54::jsonb[], $55::bytea[])
-                AS i(office_id, ticket, seq, at, actor, kind, data, hash, occurred_at, text,
-                     attachments, raw)
-            WHERE (SELECT yes FROM sure)
+            SELECT office_id, ticket, channel, state, urgency, problem, citizen_name,
+                citizen_phone, thread, registered_at, accepted_at, follow_up_at, due_at,
+                provisional, needs_year, calendar_version, accountable, events, chain
+            FROM opened WHERE (SELECT yes FROM sure)
+        ), timers AS (
+            INSERT INTO timer (office_id, ticket, kind, gen, state, due_at)
+            SELECT office_id, ticket, i.kind, 1, 0, i.at FROM opened CROSS JOIN LATERAL (
+                VALUES (1, follow_up_at), (2, warn_at), (3, opened.due_at)) AS i(kind, at)
+            WHERE i.at IS NOT NULL AND (SELECT yes FROM sure)
         ), events AS (
             INSERT INTO event (office_id, ticket, seq, at, actor, kind, data, hash)
-            SELECT office_id, ticket, seq, at, actor, kind, data::json, hash FROM happened
-            RETURNING 1
+            SELECT office_id, ticket, seq, at, actor, kind, data::json, hash
+            FROM happened WHERE (SELECT yes FROM sure)
         ), messages AS (
             INSERT INTO message (office_id, ticket, seq, occurred_at, received_at, text, attachments,
                 raw)
             SELECT office_id, ticket, seq, occurred_at, at, text, attachments, raw
-            FROM happened WHERE occurred_at IS NOT NULL
-            RETURNING 1
-        ), timers AS (
-            INSERT INTO timer (office_id, ticket, kind, gen, state, due_at)
-            SELECT office_id, ticket, kind, 1, 0, due_at
-            FROM unnest($56::int[], $57::bigint[], $58::smallint[],
-                $59::timestamptz[]) AS i(office_id, ticket, kind, due_at)
-            WHERE (SELECT yes FROM sure)
-            RETURNING 1
+            FROM happened WHERE source IS NOT NULL AND (SELECT yes FROM sure)
+        ), inbound AS (
+            INSERT INTO inbound (office_id, source, source_id, digest, received_at, ticket, seq,
+                appended, follow_up_at, due_at, provisional)
+            SELECT office_id, source, source_id, digest, at, ticket, seq, appended, follow_up_at,
+                due_at, provisional
+            FROM happened WHERE source IS NOT NULL AND (SELECT yes FROM sure)
         ), effects AS (
             INSERT INTO outbox (office_id, kind, ticket, urgent, created_at, not_before)
-            SELECT * FROM unnest($60::int[], $61::text[], $62::bigint[],
-                $63::boolean[], $64::timestamptz[], $65::timestamptz[])
-            WHERE (SELECT yes FROM sure)
-            RETURNING 1
-        ), before AS MATERIALIZED (
-            SELECT pg_advisory_xact_lock_shared($1, $9)::text WHERE $9::int IS NOT NULL
-        ), numbers AS (
-            UPDATE register r SET last = r.last + i.count
-            FROM (SELECT i.* FROM unnest($10::int[], $11::int[], $12::int[],
-                      $66::int[]) AS i(office_id, year, last, count)
-                  JOIN register r ON r.office_id = i.office_id AND r.year = i.year
-                  FOR UPDATE OF r SKIP LOCKED) i
-            WHERE r.office_id = i.office_id AND r.year = i.year AND (SELECT yes FROM sure)
-            RETURNING r.last = i.last + i.count AS as_said
+            SELECT office_id, effect, ticket, effect_urgent, at, effect_not_before
+            FROM happened WHERE effect IS NOT NULL AND (SELECT yes FROM sure)
         )
-        SELECT (SELECT count(*) FROM held) >= 0
-               AND (SELECT yes FROM sure)
-               AND (SELECT count(*) FROM tickets) >= 0
-               AND as_expected('ticket', (SELECT count(*) FROM grown), cardinality($30))
-               AND (SELECT count(*) FROM inbound) >= 0
-               AND (SELECT count(*) FROM events) >= 0
-               AND (SELECT count(*) FROM messages) >= 0
-               AND (SELECT count(*) FROM timers) >= 0
-               AND (SELECT count(*) FROM effects) >= 0
-               AND (SELECT count(*) FROM before) >= 0
-               AND as_expected('register', (SELECT count(*) FILTER (WHERE as_said) FROM numbers),
-                               cardinality($10)) AS "kept!"
+        SELECT (SELECT yes FROM sure)
+               AND as_expected('register', (SELECT count(*) FROM numbers), cardinality($1))
+               AND as_expected('ticket', (SELECT count(*) FROM grown), cardinality($5)) AS "kept!"
         "#,
-        TOKENS,
-        token,
-        guessed,
-        &b.office,
-        &b.source as &[&str],
-        &b.source_id as &[&str],
-        &t.office,
-        &t.thread as &[Option<&str>],
-        after,
         &n.office,
         &n.year,
         &n.last,
-        &t.ticket,
-        &t.channel as &[&str],
-        &t.state as &[&str],
-        &t.urgency,
-        &t.problem,
-        &t.name as &[Option<&str>],
-        &t.phone as &[Option<&str>],
-        &t.registered_at,
-        &t.accepted_at,
-        &t.follow_up_at as &[Option<DateTime<Utc>>],
-        &t.due_at,
-        &t.provisional,
-        &t.needs_year as &[Option<i32>],
-        &t.calendar_version,
-        &t.accountable as &[Option<i32>],
-        &t.events,
-        &t.chain as &[[u8; 32]],
+        &n.count,
         &g.office,
         &g.ticket,
         &g.urgency,
         &g.was,
         &g.events,
         &g.chain as &[[u8; 32]],
-        &b.digest as &[[u8; 32]],
-        &b.received_at,
-        &b.ticket,
-        &b.seq,
-        &b.appended,
-        &b.follow_up_at as &[Option<DateTime<Utc>>],
-        &b.due_at,
-        &b.provisional,
-        &e.office,
-        &e.ticket,
-        &e.seq,
-        &e.at,
-        &e.actor,
-        &e.kind,
-        &e.data,
-        &e.hash as &[[u8; 32]],
-        &e.occurred_at as &[Option<DateTime<Utc>>],
-        &e.text as &[&str],
-        &e.attachments as &[Option<serde_json::Value>],
-        &e.raw as &[&[u8]],
-        &m.office,
-        &m.ticket,
-        &m.kind,
-        &m.due_at,
-        &o.office,
-        &o.kind as &[&str],
-        &o.ticket,
-        &o.urgent,
-        &o.created_at,
-        &o.not_before,
-        &n.count,
+        tickets as _,
+        events as _,
+        guessed,
     )
     .fetch_one(db)
     .await?;
