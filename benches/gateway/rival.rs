@@ -116,32 +116,26 @@ pub fn timers_of_one() -> &'static [i16] {
     if open { &[2, 3] } else { &[1, 2, 3] }
 }
 
-/// Fills an office with so many tickets as the gateway would have written them, after number
-/// `last`; one in a hundred is open.
+/// Fills an office with so many tickets as the gateway would have written and closed them, after
+/// number `last`; one in a hundred is open.
 pub async fn fill(pool: &PgPool, last: i64, count: i64) {
-    let number = format!("SELECT n::bigint FROM generate_series({}, {}) n", last + 1, last + count);
-    let statement = one_statement(&number);
-    let mut transaction = pool.begin().await.unwrap();
-    for statement in [
-        statement,
-        format!(
-            "INSERT INTO register VALUES (1, 2026, {0})
-             ON CONFLICT (office_id, year) DO UPDATE SET last = {0}",
-            last + count
-        ),
-        format!(
-            "UPDATE ticket SET state = 'closed', outcome = 'solved' WHERE ticket % 100 > 0 AND ticket > 2026000000000 + {last}"
-        ),
-        format!(
-            "UPDATE timer SET state = 2 WHERE ticket % 100 > 0 AND ticket > 2026000000000 + {last}"
-        ),
-        format!("UPDATE outbox SET state = 1 WHERE ticket > 2026000000000 + {last}"),
-    ] {
-        sqlx::raw_sql(sqlx::AssertSqlSafe(statement)).execute(&mut *transaction).await.unwrap();
+    const AT_ONCE: i64 = 250_000;
+    let end = last + count;
+    let mut first = last + 1;
+    while first <= end {
+        let until = end.min(first + AT_ONCE - 1);
+        let number = format!("SELECT n::bigint FROM generate_series({first}, {until}) n");
+        let statement = with(&number, &parts("n % 100 > 0"));
+        sqlx::raw_sql(sqlx::AssertSqlSafe(statement)).execute(pool).await.unwrap();
+        first = until + 1;
     }
-    transaction.commit().await.unwrap();
-    sqlx::raw_sql("VACUUM ANALYZE").execute(pool).await.unwrap();
-    sqlx::raw_sql("CHECKPOINT").execute(pool).await.unwrap();
+    let register = format!(
+        "INSERT INTO register VALUES (1, 2026, {end})
+         ON CONFLICT (office_id, year) DO UPDATE SET last = {end}"
+    );
+    for statement in [register.as_str(), "VACUUM ANALYZE", "CHECKPOINT"] {
+        sqlx::raw_sql(sqlx::AssertSqlSafe(statement)).execute(pool).await.unwrap();
+    }
 }
 
 fn script(way: Way) -> String {
@@ -159,7 +153,7 @@ fn script(way: Way) -> String {
             )) + ";\n"
         }
         Way::Naive => {
-            let parts = parts();
+            let parts = parts(NEW);
             let three = [
                 with(sequence, &parts[..1]),
                 with("SELECT currval('numbers') AS n", &parts[1..4]),
@@ -171,16 +165,20 @@ fn script(way: Way) -> String {
 }
 
 fn one_statement(number: &str) -> String {
-    with(number, &parts())
+    with(number, &parts(NEW))
 }
 
 fn with(number: &str, parts: &[String]) -> String {
     format!("WITH n AS MATERIALIZED ({number}), {} SELECT count(*) FROM n", parts.join(", "))
 }
 
-/// What the gateway writes for one submission, table by table. Without colons before letters and
-/// digits: these are pgbench's variables.
-fn parts() -> [String; 6] {
+/// Of a ticket that has just come in: nothing of it is over.
+const NEW: &str = "false";
+
+/// What the gateway writes for one submission, table by table; `over` says of which tickets that they
+/// are closed, their timers cancelled and the staff told. Without colons before letters and digits:
+/// these are pgbench's variables.
+fn parts(over: &str) -> [String; 6] {
     let digest = "sha256(n::text::bytea)";
     let xml = format!(
         "<xml><ToUserName><![CDATA[{ORIGINAL_ID}]]></ToUserName> <FromUserName><![CDATA[oBench]]></FromUserName> <CreateTime>1770000000</CreateTime> <MsgType><![CDATA[text]]></MsgType> <Content><![CDATA[{WORDS}]]></Content> <MsgId>1</MsgId> </xml>"
@@ -193,12 +191,24 @@ fn parts() -> [String; 6] {
     let timers: Vec<String> = timers_of_one().iter().map(|kind| format!("({kind})")).collect();
     let timers = timers.join(", ");
     [
-        format!("i AS (INSERT INTO inbound (office_id, source, source_id, digest, received_at, ticket, seq, appended, due_at, provisional) SELECT 1, 'wechat-main', lpad(n::text, 20, '0') || '/oBench' || lpad(n::text, 21, '0'), {digest}, now(), 2026000000000 + n, 1, false, now(), false FROM n)"),
-        format!("t AS (INSERT INTO ticket (office_id, ticket, channel, state, urgency, problem, thread, registered_at, accepted_at, due_at, provisional, calendar_version, events, chain) SELECT 1, 2026000000000 + n, 'wechat', 'registered', 1, '{first}', 'wechat-main-oBench' || lpad(n::text, 21, '0'), now(), now(), now() + interval '1 day', false, 1, 1, {digest} FROM n)"),
-        format!("e AS (INSERT INTO event SELECT 1, 2026000000000 + n, 1, now(), 'citizen', 'registered', '{data}', {digest} FROM n)"),
-        format!("m AS (INSERT INTO message SELECT 1, 2026000000000 + n, 1, now(), now(), '{WORDS}', NULL, '{xml}'::bytea FROM n)"),
-        format!("k AS (INSERT INTO timer SELECT 1, 2026000000000 + n, k, 1, 0, now() + interval '1 day' FROM n, (VALUES {timers}) v(k))"),
-        "o AS (INSERT INTO outbox (office_id, kind, ticket, urgent, created_at, not_before) SELECT 1, 'registered', 2026000000000 + n, false, now(), now() FROM n)".to_owned(),
+        format!(
+            "i AS (INSERT INTO inbound (office_id, source, source_id, digest, received_at, ticket, seq, appended, due_at, provisional) SELECT 1, 'wechat-main', lpad(n::text, 20, '0') || '/oBench' || lpad(n::text, 21, '0'), {digest}, now(), 2026000000000 + n, 1, false, now(), false FROM n)"
+        ),
+        format!(
+            "t AS (INSERT INTO ticket (office_id, ticket, channel, state, outcome, urgency, problem, thread, registered_at, accepted_at, due_at, provisional, calendar_version, events, chain) SELECT 1, 2026000000000 + n, 'wechat', CASE WHEN {over} THEN 'closed' ELSE 'registered' END, CASE WHEN {over} THEN 'solved' END, 1, '{first}', 'wechat-main-oBench' || lpad(n::text, 21, '0'), now(), now(), now() + interval '1 day', false, 1, 1, {digest} FROM n)"
+        ),
+        format!(
+            "e AS (INSERT INTO event SELECT 1, 2026000000000 + n, 1, now(), 'citizen', 'registered', '{data}', {digest} FROM n)"
+        ),
+        format!(
+            "m AS (INSERT INTO message SELECT 1, 2026000000000 + n, 1, now(), now(), '{WORDS}', NULL, '{xml}'::bytea FROM n)"
+        ),
+        format!(
+            "k AS (INSERT INTO timer SELECT 1, 2026000000000 + n, k, 1, CASE WHEN {over} THEN 2 ELSE 0 END, now() + interval '1 day' FROM n, (VALUES {timers}) v(k))"
+        ),
+        format!(
+            "o AS (INSERT INTO outbox (office_id, kind, ticket, urgent, created_at, not_before, state) SELECT 1, 'registered', 2026000000000 + n, false, now(), now(), CASE WHEN {over} THEN 1 ELSE 0 END FROM n)"
+        ),
     ]
 }
 
