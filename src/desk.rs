@@ -3,14 +3,14 @@
 use crate::{
     clock::Clock,
     domain::{
-        event::Actor,
-        id::{OfficeId, StaffId},
+        event::{Actor, Happened},
+        id::{OfficeId, StaffId, UnitId},
         register::RegisterNumber,
-        ticket::NotAllowed,
+        ticket::{NotAllowed, Ticket},
     },
     store::{self, StoreError},
 };
-use sqlx::{Connection, PgPool};
+use sqlx::{Connection, PgConnection, PgPool};
 
 /// Why something was not done.
 #[derive(Debug, thiserror::Error)]
@@ -18,6 +18,9 @@ pub enum DeskError {
     /// No ticket of this number.
     #[error("no such ticket")]
     NoTicket,
+    /// No unit of this number in the office.
+    #[error("no such unit")]
+    NoUnit,
     /// The rules do not allow it.
     #[error("not allowed")]
     NotAllowed(#[source] NotAllowed),
@@ -50,12 +53,46 @@ pub async fn claim(
     by: StaffId,
 ) -> Result<(), DeskError> {
     let mut db = pool.acquire().await?;
+    step(&mut db, clock, (office, ticket), Actor::Staff(by), |ticket| ticket.claim(by)).await
+}
+
+/// R7.b, R7.c: dispatches a ticket to one of the office's units. Where it is already, it stays:
+/// a form that is sent twice does no harm.
+///
+/// # Errors
+/// [`DeskError`].
+pub async fn refer(
+    pool: &PgPool,
+    clock: &Clock,
+    office: OfficeId,
+    ticket: RegisterNumber,
+    unit: UnitId,
+    by: Actor,
+) -> Result<(), DeskError> {
+    let mut db = pool.acquire().await?;
+    let units = store::office::units(&mut db, office).await?;
+    if !units.iter().any(|known| known.id == unit) {
+        return Err(DeskError::NoUnit);
+    }
+    match step(&mut db, clock, (office, ticket), by, |ticket| ticket.refer(unit)).await {
+        Err(DeskError::NotAllowed(NotAllowed::AlreadyReferred)) => Ok(()),
+        done => done,
+    }
+}
+
+/// One transition of one ticket, with its event.
+async fn step(
+    db: &mut PgConnection,
+    clock: &Clock,
+    (office, ticket): (OfficeId, RegisterNumber),
+    by: Actor,
+    transition: impl FnOnce(&mut Ticket) -> Result<Happened, NotAllowed>,
+) -> Result<(), DeskError> {
     let mut transaction = db.begin().await?;
     let mut locked =
         store::ticket::lock(&mut transaction, office, ticket).await?.ok_or(DeskError::NoTicket)?;
-    let happened = locked.ticket.claim(by).map_err(DeskError::NotAllowed)?;
-    let at = clock.now();
-    store::ticket::write(&mut transaction, &mut locked, Actor::Staff(by), &happened, at).await?;
+    let happened = transition(&mut locked.ticket).map_err(DeskError::NotAllowed)?;
+    store::ticket::write(&mut transaction, &mut locked, by, &happened, clock.now()).await?;
     transaction.commit().await?;
     Ok(())
 }

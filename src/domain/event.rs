@@ -184,12 +184,14 @@ impl Happened {
 }
 
 /// Who made an event happen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Actor {
     /// The person who reports.
     Citizen,
     /// One of the staff.
     Staff(StaffId),
+    /// A program of the office, by the name of its token.
+    Program(String),
     /// The gateway itself: a limit, an amendment.
     Gateway,
 }
@@ -197,10 +199,11 @@ pub enum Actor {
 impl Actor {
     /// The database's form.
     #[must_use]
-    pub fn stored(self) -> String {
+    pub fn stored(&self) -> String {
         match self {
             Self::Citizen => "citizen".to_owned(),
             Self::Staff(id) => format!("staff:{id}"),
+            Self::Program(name) => format!("api:{name}"),
             Self::Gateway => "gateway".to_owned(),
         }
     }

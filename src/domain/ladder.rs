@@ -139,6 +139,7 @@ mod tests {
             due_at,
             provisional: false,
             accountable: None,
+            unit: None,
             cause: None,
             overdue: false,
         }

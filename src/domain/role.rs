@@ -74,7 +74,7 @@ impl Role {
         self != Self::Administrator
     }
 
-    /// Whether the role registers and claims at the window.
+    /// Whether the role registers, claims and refers (R7.b) at the window.
     #[must_use]
     pub fn receives_citizens(self) -> bool {
         matches!(self, Self::DutyOfficer | Self::UnitHead | Self::LeadOnDuty)

@@ -3,7 +3,7 @@
 
 use super::{
     event::Happened,
-    id::StaffId,
+    id::{StaffId, UnitId},
     level::Level,
     ticket::{Cause, State},
     timer::TimerKind,
@@ -23,6 +23,8 @@ pub struct Standing {
     pub follow_up_at: Option<DateTime<Utc>>,
     /// R7.e.
     pub accountable: Option<StaffId>,
+    /// R7.b, R7.c: where it was referred to last.
+    pub unit: Option<UnitId>,
     /// What triage found.
     pub cause: Option<Cause>,
     /// Past the last limit.
@@ -40,6 +42,7 @@ impl Standing {
             due_at: *due_at,
             follow_up_at: *follow_up_at,
             accountable: None,
+            unit: None,
             cause: None,
             overdue: false,
         })
@@ -61,6 +64,7 @@ impl Standing {
             Happened::Referred { unit } => {
                 let mut units = self.units();
                 units.push(*unit);
+                self.unit = Some(*unit);
                 self.state = State::InProgress { units };
             }
             Happened::Raised { to, due_at, .. } => {
@@ -103,7 +107,7 @@ impl Standing {
         }
     }
 
-    fn units(&self) -> Vec<super::id::UnitId> {
+    fn units(&self) -> Vec<UnitId> {
         match &self.state {
             State::InProgress { units } | State::AwaitingCitizen { units, .. } => units.clone(),
             _ => Vec::new(),
@@ -119,6 +123,7 @@ impl Standing {
             ("due_at", self.due_at == row.due_at),
             ("follow_up_at", self.follow_up_at == row.follow_up_at),
             ("accountable", self.accountable == row.accountable),
+            ("unit", self.unit == row.unit),
             ("cause", self.cause == row.cause),
             ("overdue", self.overdue == row.overdue),
         ];
@@ -129,10 +134,7 @@ impl Standing {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{
-        id::UnitId,
-        ticket::{Evaluation, Outcome, Ticket},
-    };
+    use crate::domain::ticket::{Evaluation, Outcome, Ticket};
     use intake_contract::ChannelKind;
 
     #[test]
@@ -153,6 +155,7 @@ mod tests {
             due_at: at,
             provisional: false,
             accountable: None,
+            unit: None,
             cause: None,
             overdue: false,
         };
@@ -177,9 +180,17 @@ mod tests {
         ];
         for step in steps {
             standing.then(&step(&mut ticket, later).unwrap());
-            let Ticket { state, level, due_at, accountable, cause, overdue, .. } = ticket.clone();
-            let stands =
-                Standing { state, level, due_at, follow_up_at: None, accountable, cause, overdue };
+            let now = ticket.clone();
+            let stands = Standing {
+                state: now.state,
+                level: now.level,
+                due_at: now.due_at,
+                follow_up_at: None,
+                accountable: now.accountable,
+                unit: now.unit,
+                cause: now.cause,
+                overdue: now.overdue,
+            };
             assert_eq!(standing.differs_from(&stands), [""; 0], "{standing:?} {stands:?}");
         }
     }

@@ -130,6 +130,17 @@ pub enum State {
 }
 
 impl State {
+    /// The names of all states.
+    pub const NAMES: [&str; 7] = [
+        "registered",
+        "accepted",
+        "in_progress",
+        "awaiting_citizen",
+        "resolved",
+        "evaluated",
+        "closed",
+    ];
+
     /// The name in the API and the database.
     #[must_use]
     pub fn name(&self) -> &'static str {
@@ -172,6 +183,9 @@ pub enum NotAllowed {
     /// Struck off.
     #[error("already closed")]
     AlreadyClosed,
+    /// The unit has it already.
+    #[error("already referred to this unit")]
+    AlreadyReferred,
     /// It is open.
     #[error("not closed")]
     NotClosed,
@@ -196,6 +210,8 @@ pub struct Ticket {
     pub provisional: bool,
     /// R7.e.
     pub accountable: Option<StaffId>,
+    /// R7.b, R7.c: where it was referred to last.
+    pub unit: Option<UnitId>,
     /// What triage found.
     pub cause: Option<Cause>,
     /// Past the last limit.
@@ -235,16 +251,20 @@ impl Ticket {
         Ok(Happened::Triaged { cause })
     }
 
-    /// Dispatches it to a unit; the accountable person stays (R7.e).
+    /// R7.b, R7.c: dispatches it to a unit; the accountable person stays (R7.e).
     ///
     /// # Errors
-    /// Before it is claimed and after it is resolved.
+    /// Before it is claimed, after it is resolved, and when that unit has it.
     pub fn refer(&mut self, unit: UnitId) -> Step {
         self.must_be_in_hand()?;
         match &mut self.state {
+            State::InProgress { units } if units.last() == Some(&unit) => {
+                return Err(NotAllowed::AlreadyReferred);
+            }
             State::InProgress { units } => units.push(unit),
             _ => self.state = State::InProgress { units: vec![unit] },
         }
+        self.unit = Some(unit);
         Ok(Happened::Referred { unit })
     }
 
@@ -407,6 +427,7 @@ mod tests {
             due_at: DateTime::UNIX_EPOCH,
             provisional: false,
             accountable: None,
+            unit: None,
             cause: None,
             overdue: false,
         }
@@ -419,6 +440,8 @@ mod tests {
         assert_eq!(ticket.claim(StaffId(2)), Err(NotAllowed::AlreadyClaimed));
         ticket.refer(UnitId(1)).unwrap();
         ticket.refer(UnitId(2)).unwrap();
+        assert_eq!(ticket.refer(UnitId(2)), Err(NotAllowed::AlreadyReferred));
+        assert_eq!(ticket.unit, Some(UnitId(2)));
         assert_eq!(ticket.accountable, Some(StaffId(1)));
         assert_eq!(ticket.state, State::InProgress { units: vec![UnitId(1), UnitId(2)] });
     }

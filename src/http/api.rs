@@ -6,27 +6,35 @@ use super::{
     serve::Peer,
 };
 use crate::{
-    domain::{level::Level, register::RegisterNumber},
+    desk::{self, DeskError},
+    domain::{
+        event::Actor,
+        id::{OfficeId, UnitId},
+        level::Level,
+        register::RegisterNumber,
+        ticket::{NotAllowed, State as TicketState},
+    },
     intake::{AcceptError, Accepted},
     search::words::Words,
     secret,
     store::{
         self,
         access::ApiToken,
-        queue::{Cursor, Filter, QueueRow},
+        queue::{Cursor, Filter, Page, QueueRow},
         search::Which,
     },
 };
 use axum::{
     Json,
-    body::Body,
+    body::{Body, Bytes},
     extract::{Extension, FromRequestParts, Path, Query, Request, State},
     http::{HeaderMap, StatusCode, header, request::Parts},
     response::{IntoResponse, Response},
 };
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, NaiveDate, NaiveTime, TimeZone, Utc};
 use intake_contract::{ChannelKind, china, clean_text};
 use serde::{Deserialize, Serialize};
+use sqlx::PgConnection;
 
 const BODY_LIMIT: usize = 128 * 1024;
 const PAGE: i64 = 50;
@@ -91,12 +99,7 @@ pub async fn create(
                 .detail("send a unique Idempotency-Key with each entry, and the same one when you repeat it")
         })?
         .to_owned();
-    let body = super::channels::read(request.into_body(), BODY_LIMIT, peer.body_timeout)
-        .await
-        .map_err(|refusal| {
-            let status = StatusCode::from_u16(refusal.status).unwrap_or(StatusCode::BAD_REQUEST);
-            Problem::new(status, "The body cannot be read")
-        })?;
+    let body = read_body(request, peer).await?;
     let entry: intake_counter::Entry = serde_json::from_slice(&body).map_err(|error| {
         Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "The body is no entry")
             .detail(error.to_string())
@@ -137,6 +140,14 @@ pub async fn create(
     }
 }
 
+async fn read_body(request: Request<Body>, peer: Peer) -> Result<Bytes, Problem> {
+    let read = super::channels::read(request.into_body(), BODY_LIMIT, peer.body_timeout).await;
+    read.map_err(|refusal| {
+        let status = StatusCode::from_u16(refusal.status).unwrap_or(StatusCode::BAD_REQUEST);
+        Problem::new(status, "The body cannot be read")
+    })
+}
+
 /// What may be asked of the list.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -144,6 +155,9 @@ pub struct ListQuery {
     state: Option<String>,
     channel: Option<String>,
     level: Option<String>,
+    unit: Option<String>,
+    due_from: Option<String>,
+    due_before: Option<String>,
     q: Option<String>,
     limit: Option<String>,
     after: Option<String>,
@@ -161,10 +175,14 @@ pub async fn list(
     let Query(query) = query.map_err(|error| wrong(&error.body_text()))?;
     // An empty value means: not filtered.
     let given = |text: Option<String>| text.filter(|text| !text.is_empty());
-    let which = match query.state.as_deref() {
-        None | Some("" | "open") => Which::Open,
-        Some("closed") => Which::Closed,
-        Some(_) => return Err(wrong("state is open or closed")),
+    let (which, state) = match query.state.as_deref() {
+        None | Some("" | "open") => (Which::Open, None),
+        Some("closed") => (Which::Closed, None),
+        Some(asked) => {
+            let known = TicketState::NAMES.into_iter().find(|name| *name == asked);
+            let values = || wrong(&format!("state is open, {}", TicketState::NAMES.join(", ")));
+            (Which::Open, Some(known.ok_or_else(values)?))
+        }
     };
     let channel = given(query.channel)
         .map(|text| {
@@ -178,6 +196,18 @@ pub async fn list(
             level.ok_or_else(|| wrong("level is 1, 3 or 5"))
         })
         .transpose()?;
+    let instant = |key: &str, text: Option<String>| {
+        let at = given(text).map(|text| {
+            moment(&text).ok_or_else(|| {
+                wrong(&format!(
+                    "{key} is a date as 2026-11-25 or an instant as 2026-11-25T16:30:00+08:00"
+                ))
+            })
+        });
+        at.transpose()
+    };
+    let due_from = instant("due_from", query.due_from)?;
+    let due_before = instant("due_before", query.due_before)?;
     let limit = given(query.limit)
         .map(|text| {
             let limit = text.parse().ok().filter(|limit| (1..=LONGEST_PAGE).contains(limit));
@@ -195,23 +225,99 @@ pub async fn list(
     let office = caller.0.office;
     let prefix = app.offices.get(office).map(|office| office.prefix.clone()).unwrap_or_default();
     let number = words.as_deref().and_then(|words| RegisterNumber::parse(words, &prefix).ok());
-    let filter = Filter { channel, level, ..Filter::default() };
     let words = words.as_deref().and_then(Words::of);
     let mut db = app.pool.acquire().await?;
-    let rows = if let Some(number) = number {
+    let unit = match given(query.unit) {
+        Some(name) => Some(unit_named(&mut db, office, &name).await?.map_err(|values| {
+            wrong(&format!("unit is {}", if values.is_empty() { "none yet" } else { &values }))
+        })?),
+        None => None,
+    };
+    let filter = Filter { channel, level, unit, state, due_from, due_before, ..Filter::default() };
+    let page = if let Some(number) = number {
         let found = store::queue::by_number(&mut db, office, number).await?;
-        found.filter(|row| filter.allows(row)).into_iter().collect()
+        Page { rows: found.filter(|row| filter.allows(row)).into_iter().collect(), next: None }
     } else {
-        store::search::list(&mut db, office, which, &filter, words.as_ref(), after, limit + 1)
-            .await?
+        store::search::list(&mut db, office, which, &filter, words.as_ref(), after, limit).await?
     };
     drop(db);
-    let more = rows.len() as i64 > limit;
-    let rows = &rows[..rows.len().min(limit as usize)];
-    let next = rows.last().filter(|_| more).map(|row| row.cursor().encode());
-    let items =
-        rows.iter().map(|row| Item::from(&app, &caller, row)).collect::<Result<Vec<_>, _>>()?;
+    let next = page.next.map(|cursor| cursor.encode());
+    let items = page.rows.iter().map(|row| Item::from(&app, &caller, row));
+    let items = items.collect::<Result<Vec<_>, _>>()?;
     Ok(Json(serde_json::json!({ "items": items, "next": next })).into_response())
+}
+
+/// An instant, or the beginning of a day in the office's zone. A plus sign that nobody encoded has
+/// become a space.
+fn moment(text: &str) -> Option<DateTime<Utc>> {
+    let day = || {
+        let day: NaiveDate = text.parse().ok()?;
+        Some(china().from_local_datetime(&day.and_time(NaiveTime::MIN)).single()?.to_utc())
+    };
+    let instant = DateTime::parse_from_rfc3339(&text.replace(' ', "+"));
+    instant.map(|at| at.to_utc()).ok().or_else(day)
+}
+
+/// The unit of this name, or the names that there are.
+async fn unit_named(
+    db: &mut PgConnection,
+    office: OfficeId,
+    name: &str,
+) -> Result<Result<UnitId, String>, Problem> {
+    let units = store::office::units(db, office).await?;
+    Ok(match units.iter().find(|unit| unit.name == name) {
+        Some(unit) => Ok(unit.id),
+        None => Err(units.iter().map(|unit| unit.name.as_str()).collect::<Vec<_>>().join(", ")),
+    })
+}
+
+/// What a referral says.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Referral {
+    unit: String,
+}
+
+/// R7.b, R7.c: refers a ticket to a unit; the same again changes nothing.
+pub async fn refer(
+    State(app): State<Shared>,
+    caller: Caller,
+    Path(number): Path<String>,
+    Extension(peer): Extension<Peer>,
+    request: Request<Body>,
+) -> Result<Response, Problem> {
+    caller.may("tickets:write")?;
+    let ticket = numbered(&app, &caller, &number)?;
+    let body = read_body(request, peer).await?;
+    let wrong = |detail: String| {
+        Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "The body is no referral").detail(detail)
+    };
+    let referral: Referral =
+        serde_json::from_slice(&body).map_err(|error| wrong(error.to_string()))?;
+    let office = caller.0.office;
+    let mut db = app.pool.acquire().await?;
+    let unit = unit_named(&mut db, office, &referral.unit).await?;
+    let unit = unit.map_err(|values| wrong(format!("unit is one of: {values}")))?;
+    drop(db);
+    let by = Actor::Program(caller.0.name.clone());
+    let not_now = |detail: &str| {
+        Err(Problem::new(StatusCode::CONFLICT, "It cannot be referred now").detail(detail))
+    };
+    match desk::refer(&app.pool, &app.clock, office, ticket, unit, by).await {
+        Ok(()) => {}
+        Err(DeskError::NoTicket | DeskError::NoUnit) => return Err(no_ticket()),
+        Err(DeskError::Store(error)) => return Err(error.into()),
+        Err(DeskError::NotAllowed(NotAllowed::NotClaimed)) => {
+            return not_now("somebody of the staff has to claim it first");
+        }
+        Err(DeskError::NotAllowed(NotAllowed::NotWaiting)) => {
+            return not_now("it waits for the citizen");
+        }
+        Err(DeskError::NotAllowed(_)) => return not_now("it has a result"),
+    }
+    app.live.changed(office);
+    let whole = load(&app, &caller, ticket).await?;
+    Ok(Json(Item::from(&app, &caller, &whole.row)?).into_response())
 }
 
 /// One ticket, with its messages and events.
@@ -221,9 +327,7 @@ pub async fn show(
     Path(number): Path<String>,
 ) -> Result<Response, Problem> {
     caller.may("tickets:read")?;
-    let nothing = || Problem::new(StatusCode::NOT_FOUND, "No such ticket");
-    let office = app.offices.get(caller.0.office).ok_or_else(nothing)?;
-    let ticket = RegisterNumber::parse(&number, &office.prefix).map_err(|_| nothing())?;
+    let ticket = numbered(&app, &caller, &number)?;
     let whole = load(&app, &caller, ticket).await?;
     let messages: Vec<_> = whole
         .messages
@@ -263,9 +367,17 @@ async fn load(
     ticket: RegisterNumber,
 ) -> Result<store::ticket::Whole, Problem> {
     let mut db = app.pool.acquire().await?;
-    store::ticket::whole(&mut db, caller.0.office, ticket)
-        .await?
-        .ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, "No such ticket"))
+    store::ticket::whole(&mut db, caller.0.office, ticket).await?.ok_or_else(no_ticket)
+}
+
+fn no_ticket() -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, "No such ticket")
+}
+
+/// A ticket by what a path calls it.
+fn numbered(app: &Shared, caller: &Caller, number: &str) -> Result<RegisterNumber, Problem> {
+    let office = app.offices.get(caller.0.office).ok_or_else(no_ticket)?;
+    RegisterNumber::parse(number, &office.prefix).map_err(|_| no_ticket())
 }
 
 /// RFC 3339 in the office's zone.
@@ -285,6 +397,7 @@ struct Item {
     problem: String,
     citizen: Citizen,
     accountable: Option<String>,
+    unit: Option<String>,
     registered_at: String,
     accepted_at: String,
     follow_up_at: Option<String>,
@@ -314,6 +427,7 @@ impl Item {
             problem: row.problem.clone(),
             citizen: Citizen { name: row.citizen_name.clone(), phone: row.citizen_phone.clone() },
             accountable: row.accountable.clone(),
+            unit: row.unit.clone(),
             registered_at: local(row.registered_at),
             accepted_at: local(row.accepted_at),
             follow_up_at: row.follow_up_at.map(local),

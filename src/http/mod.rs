@@ -78,6 +78,7 @@ pub fn public(app: Shared) -> Router {
         .route("/api/v1/openapi.json", get(api::openapi))
         .route("/api/v1/tickets", get(api::list).post(api::create))
         .route("/api/v1/tickets/{number}", get(api::show))
+        .route("/api/v1/tickets/{number}/refer", post(api::refer))
         // The desk: cookie sessions.
         .merge(desk::routes())
         .layer(middleware::from_fn_with_state(Arc::clone(&app), in_time))

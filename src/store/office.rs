@@ -98,6 +98,28 @@ pub async fn put_unit(
     Ok(UnitId(id))
 }
 
+/// A unit as lists show it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the columns of unit")]
+pub struct Unit {
+    pub id: UnitId,
+    pub name: String,
+}
+
+/// The units of an office.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn units(db: &mut PgConnection, office: OfficeId) -> Result<Vec<Unit>, StoreError> {
+    let rows = sqlx::query!(
+        "SELECT unit_id, name FROM unit WHERE office_id = $1 ORDER BY unit_id",
+        office.0
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(rows.into_iter().map(|row| Unit { id: UnitId(row.unit_id), name: row.name }).collect())
+}
+
 /// A new person of the staff.
 #[derive(Debug)]
 #[expect(missing_docs, reason = "the columns of staff")]

@@ -2,7 +2,7 @@
 
 use super::{StoreError, bad, number};
 use crate::domain::{
-    id::{OfficeId, StaffId},
+    id::{OfficeId, StaffId, UnitId},
     level::Level,
     register::RegisterNumber,
 };
@@ -29,6 +29,8 @@ pub struct QueueRow {
     pub due_at: DateTime<Utc>,
     pub provisional: bool,
     pub accountable: Option<String>,
+    pub unit_id: Option<UnitId>,
+    pub unit: Option<String>,
 }
 
 impl QueueRow {
@@ -85,6 +87,10 @@ pub struct Filter {
     pub level: Option<Level>,
     /// Only what this person answers for.
     pub accountable: Option<StaffId>,
+    /// Only what was referred to this unit last.
+    pub unit: Option<UnitId>,
+    /// Only what is in this state, by the state's name.
+    pub state: Option<&'static str>,
     /// Only what nobody has taken up.
     pub unclaimed: bool,
     /// Only what is due before this.
@@ -93,16 +99,43 @@ pub struct Filter {
     pub due_from: Option<DateTime<Utc>>,
     /// Only what is due before this, or nobody has taken up.
     pub to_do_before: Option<DateTime<Utc>>,
-    /// Only what was resolved and waits for an evaluation.
-    pub resolved: bool,
 }
 
-impl Filter {
-    /// Whether a ticket that was asked for by number is of the channel and level asked for.
-    #[must_use]
-    pub fn allows(&self, row: &QueueRow) -> bool {
-        self.channel.is_none_or(|channel| channel == row.channel)
-            && self.level.is_none_or(|level| level == row.level)
+/// One page, and where the next one starts.
+#[derive(Debug, Default)]
+pub struct Page {
+    /// In the order of the list; fewer than were asked for when it took too long to find more.
+    pub rows: Vec<QueueRow>,
+    /// `None` when the list has no more.
+    pub next: Option<Cursor>,
+}
+
+/// So many of a list's tickets are looked at for one page: where no list is made for a filter, the
+/// rest of it is on the pages after, so that none takes long.
+pub const PAGE_LOOK: i64 = 2000;
+
+/// What one look at a list found.
+#[derive(Debug, Default)]
+pub(super) struct Looked {
+    /// What fits, in order.
+    pub(super) rows: Vec<QueueRow>,
+    /// The last that was looked at, when there was no end to the list by then.
+    pub(super) last: Option<Cursor>,
+}
+
+impl Looked {
+    /// The last of as many rows as could be looked at comes also when it does not fit.
+    pub(super) fn of(rows: Vec<Row>, look: i64) -> Result<Self, StoreError> {
+        let mut looked = Self::default();
+        for row in rows {
+            let (fits, last) = (row.fits, row.n == look);
+            let row = QueueRow::try_from(row)?;
+            looked.last = last.then(|| row.cursor());
+            if fits {
+                looked.rows.push(row);
+            }
+        }
+        Ok(looked)
     }
 }
 
@@ -137,27 +170,77 @@ pub(super) fn stretches(
     })
 }
 
-macro_rules! open_page {
-    ($narrow:literal, $db:ident, $office:ident, $filter:ident, $stretch:ident, $limit:ident) => {
-        // `is_open` and what narrows are spelled out: a parameter there would hide the partial
-        // index from a generic plan.
+/// Which list of open tickets is read for a filter: the one that holds the least else.
+enum Source {
+    Queue,
+    Raised,
+    ByHand,
+    InHand(&'static str, i32),
+}
+
+impl Filter {
+    fn source(&self) -> Source {
+        // What nobody has taken up is in nobody's hands.
+        let state = self.state.filter(|state| *state != "registered");
+        match (self.accountable, self.unit, state) {
+            (Some(person), ..) => Source::InHand("person", person.0),
+            (_, Some(unit), _) => Source::InHand("unit", unit.0),
+            _ if self.level.is_some_and(|level| level.number() > 1) => Source::Raised,
+            (.., Some(state)) => Source::InHand(state, 0),
+            _ if self.channel.is_some_and(|channel| channel != ChannelKind::Wechat) => {
+                Source::ByHand
+            }
+            _ => Source::Queue,
+        }
+    }
+
+    /// Whether a ticket that was asked for by number is what the filter asks for.
+    #[must_use]
+    pub fn allows(&self, row: &QueueRow) -> bool {
+        self.channel.is_none_or(|channel| channel == row.channel)
+            && self.level.is_none_or(|level| level == row.level)
+            && self.unit.is_none_or(|unit| Some(unit) == row.unit_id)
+            && self.state.is_none_or(|state| state == row.state)
+            && self.due_from.is_none_or(|from| row.due_at >= from)
+            && self.due_before.is_none_or(|before| row.due_at < before)
+    }
+}
+
+// Statements are put together of literals, so that each is checked against the schema. `is_open` and
+// what narrows are spelled out: a parameter there would hide the partial index from a generic plan.
+
+/// A statement on open tickets: those of `$from` that fit and hold `$words`, in the order of the
+/// queue; each counted by `$n`. `$order` says it where `$from` has that order: else the planner would
+/// not know, and sort. Parameters from `$15` on are the caller's, the first two how many
+/// are looked at and how many are wanted.
+macro_rules! open_tickets {
+    ($n:literal, $words:literal, $from:literal, $order:literal, $office:expr, $filter:expr, $stretch:expr,
+     $index:expr, $($more:expr),+) => {
         sqlx::query_as!(
             Row,
             r#"SELECT ticket, channel, state, level, urgency, overdue, problem, citizen_name,
                       citizen_phone, registered_at, accepted_at, follow_up_at, due_at, provisional,
-                      (SELECT name FROM staff WHERE staff.office_id = ticket.office_id
-                         AND staff.staff_id = ticket.accountable) AS accountable
-               FROM ticket
-               WHERE ticket.office_id = $1 AND is_open AND (urgency, due_at, ticket) > ($2, $3, $4)
-                 AND (urgency, due_at) < ($5::smallint, $6::timestamptz)
-                 AND ($7::text IS NULL OR channel = $7)
-                 AND ($8::smallint IS NULL OR level = $8)
-                 AND ($9::int IS NULL OR ticket.accountable = $9)
-                 AND (NOT $10 OR ticket.accountable IS NULL)
-                 AND ($11::timestamptz IS NULL OR due_at < $11 OR ticket.accountable IS NULL)
-                 AND (NOT $12 OR state = 'resolved')"#
-                + $narrow
-                + " ORDER BY urgency, due_at, ticket LIMIT $13",
+                      unit AS unit_id, n AS "n!", fits IS TRUE AS "fits!",
+                      (SELECT name FROM staff WHERE staff.office_id = t.office_id
+                         AND staff.staff_id = t.accountable) AS accountable,
+                      (SELECT name FROM unit u WHERE u.office_id = t.office_id
+                         AND u.unit_id = t.unit) AS unit
+               FROM (SELECT t.*, "#
+                + $n
+                + r#" AS n, ($7::text IS NULL OR channel = $7)
+                     AND ($8::smallint IS NULL OR level = $8)
+                     AND ($9::int IS NULL OR accountable = $9)
+                     AND (NOT $10 OR accountable IS NULL)
+                     AND ($11::timestamptz IS NULL OR due_at < $11 OR accountable IS NULL)
+                     AND ($12::text IS NULL OR state = $12)
+                     AND ($13::int IS NULL OR unit = $13) AND "#
+                + $words
+                + " AS fits FROM ("
+                + $from
+                + ") t "
+                + $order
+                + ") t
+               WHERE fits OR n = $15 ORDER BY urgency, due_at, ticket LIMIT $16",
             $office.0,
             $stretch.after.urgency,
             $stretch.after.due_at,
@@ -169,50 +252,209 @@ macro_rules! open_page {
             $filter.accountable.map(|id| id.0),
             $filter.unclaimed,
             $filter.to_do_before,
-            $filter.resolved,
-            $limit
+            $filter.state,
+            $filter.unit.map(|id| id.0),
+            $index,
+            $($more),+
         )
-        .fetch_all(&mut *$db)
+    };
+}
+pub(super) use open_tickets;
+
+/// The same of closed ones, newest first; parameters from `$10` on are the caller's.
+macro_rules! closed_tickets {
+    ($n:literal, $words:literal, $from:literal, $order:literal, $office:expr, $filter:expr, $before:expr,
+     $index:expr, $($more:expr),+) => {
+        sqlx::query_as!(
+            Row,
+            r#"SELECT ticket, channel, state, level, urgency, overdue, problem, citizen_name,
+                      citizen_phone, registered_at, accepted_at, follow_up_at, due_at, provisional,
+                      unit AS unit_id, n AS "n!", fits IS TRUE AS "fits!",
+                      (SELECT name FROM staff WHERE staff.office_id = t.office_id
+                         AND staff.staff_id = t.accountable) AS accountable,
+                      (SELECT name FROM unit u WHERE u.office_id = t.office_id
+                         AND u.unit_id = t.unit) AS unit
+               FROM (SELECT t.*, "#
+                + $n
+                + r#" AS n, ($3::text IS NULL OR channel = $3)
+                     AND ($4::smallint IS NULL OR level = $4)
+                     AND ($5::int IS NULL OR accountable = $5)
+                     AND ($6::int IS NULL OR unit = $6)
+                     AND ($7::timestamptz IS NULL OR due_at >= $7)
+                     AND ($8::timestamptz IS NULL OR due_at < $8) AND "#
+                + $words
+                + " AS fits FROM ("
+                + $from
+                + ") t "
+                + $order
+                + ") t
+               WHERE fits OR n = $10 ORDER BY ticket DESC LIMIT $11",
+            $office.0,
+            $before,
+            $filter.channel.map(ChannelKind::as_str),
+            $filter.level.map(Level::number),
+            $filter.accountable.map(|id| id.0),
+            $filter.unit.map(|id| id.0),
+            $filter.due_from,
+            $filter.due_before,
+            $index,
+            $($more),+
+        )
+    };
+}
+pub(super) use closed_tickets;
+
+macro_rules! look_at_open {
+    ($from:literal, $db:ident, $($arguments:expr),+) => {
+        open_tickets!(
+            "row_number() OVER ()",
+            "($14::text IS NULL OR coalesce((SELECT s.v @@ $14::text::tsquery FROM ticket_search s
+                 WHERE s.office_id = t.office_id AND s.ticket = t.ticket LIMIT 1), true))",
+            $from,
+            "ORDER BY urgency, due_at, ticket",
+            $($arguments),+
+        )
+        .fetch_all($db)
         .await?
     };
 }
 
-/// One page of the open queue, whatever words the filter holds: those are [`super::search`]'s.
-///
-/// # Errors
-/// [`StoreError`].
-pub async fn page(
+/// Looks at the first tickets of a stretch of the queue, at most `look` of them, for `wanted` that
+/// fit and may hold what the index of words is asked for.
+pub(super) async fn look_at_open(
     db: &mut PgConnection,
     office: OfficeId,
-    filter: &Filter,
-    after: Option<Cursor>,
-    limit: i64,
-) -> Result<Vec<QueueRow>, StoreError> {
-    let mut found = Vec::new();
-    for stretch in stretches(filter, after)? {
-        let wanted = limit - i64::try_from(found.len()).unwrap_or(limit);
-        if wanted <= 0 {
-            break;
-        }
-        let rows = if filter.level.is_some_and(|level| level.number() > 1) {
-            open_page!(" AND level > 1 AND level = $8", db, office, filter, stretch, wanted)
-        } else if filter.channel.is_some_and(|channel| channel != ChannelKind::Wechat) {
-            open_page!(
-                " AND channel <> 'wechat' AND channel = $7",
+    (filter, stretch): (&Filter, Stretch),
+    index: Option<&str>,
+    (look, wanted): (i64, i64),
+) -> Result<Looked, StoreError> {
+    let rows =
+        match filter.source() {
+            Source::Queue => look_at_open!(
+                "SELECT * FROM ticket
+             WHERE office_id = $1 AND is_open AND (urgency, due_at, ticket) > ($2, $3, $4)
+               AND (urgency, due_at) < ($5::smallint, $6::timestamptz)
+             ORDER BY urgency, due_at, ticket LIMIT $15",
                 db,
                 office,
                 filter,
                 stretch,
+                index,
+                look,
                 wanted
-            )
-        } else {
-            open_page!("", db, office, filter, stretch, wanted)
+            ),
+            Source::Raised => look_at_open!(
+                "SELECT * FROM ticket
+             WHERE office_id = $1 AND is_open AND level > 1 AND level = $8
+               AND (urgency, due_at, ticket) > ($2, $3, $4)
+               AND (urgency, due_at) < ($5::smallint, $6::timestamptz)
+             ORDER BY urgency, due_at, ticket LIMIT $15",
+                db,
+                office,
+                filter,
+                stretch,
+                index,
+                look,
+                wanted
+            ),
+            Source::ByHand => look_at_open!(
+                "SELECT * FROM ticket
+             WHERE office_id = $1 AND is_open AND channel <> 'wechat' AND channel = $7
+               AND (urgency, due_at, ticket) > ($2, $3, $4)
+               AND (urgency, due_at) < ($5::smallint, $6::timestamptz)
+             ORDER BY urgency, due_at, ticket LIMIT $15",
+                db,
+                office,
+                filter,
+                stretch,
+                index,
+                look,
+                wanted
+            ),
+            Source::InHand(list, whose) => {
+                look_at_open!(
+            "SELECT t.office_id, i.ticket, channel, state, level, i.urgency, overdue, problem,
+                    citizen_name, citizen_phone, registered_at, accepted_at, follow_up_at, i.due_at,
+                    provisional, accountable, unit
+             FROM (SELECT urgency, due_at, ticket FROM in_hand
+                   WHERE office_id = $1 AND list = $17 AND whose = $18
+                     AND (urgency, due_at, ticket) > ($2, $3, $4)
+                     AND (urgency, due_at) < ($5::smallint, $6::timestamptz)
+                   ORDER BY urgency, due_at, ticket LIMIT $15) i
+             CROSS JOIN LATERAL (SELECT * FROM ticket t
+                 WHERE t.office_id = $1 AND t.ticket = i.ticket LIMIT 1) t
+             ORDER BY i.urgency, i.due_at, i.ticket",
+            db, office, filter, stretch, index, look, wanted, list, whose
+        )
+            }
         };
-        for row in rows {
-            found.push(QueueRow::try_from(row)?);
-        }
-    }
-    Ok(found)
+    Looked::of(rows, look)
+}
+
+macro_rules! look_at_closed {
+    ($from:literal, $db:ident, $($arguments:expr),+) => {
+        closed_tickets!(
+            "row_number() OVER ()",
+            "($9::text IS NULL OR coalesce((SELECT s.v @@ $9::text::tsquery FROM ticket_search s
+                 WHERE s.office_id = t.office_id AND s.ticket = t.ticket LIMIT 1), true))",
+            $from,
+            "ORDER BY ticket DESC",
+            $($arguments),+
+        )
+        .fetch_all($db)
+        .await?
+    };
+}
+
+/// The same with what is closed, before this number.
+pub(super) async fn look_at_closed(
+    db: &mut PgConnection,
+    office: OfficeId,
+    (filter, before): (&Filter, i64),
+    index: Option<&str>,
+    (look, wanted): (i64, i64),
+) -> Result<Looked, StoreError> {
+    let rows = if filter.level.is_some_and(|level| level.number() > 1) {
+        look_at_closed!(
+            "SELECT * FROM ticket
+             WHERE office_id = $1 AND NOT is_open AND level > 1 AND level = $4 AND ticket < $2
+             ORDER BY ticket DESC LIMIT $10",
+            db,
+            office,
+            filter,
+            before,
+            index,
+            look,
+            wanted
+        )
+    } else if filter.channel.is_some_and(|channel| channel != ChannelKind::Wechat) {
+        look_at_closed!(
+            "SELECT * FROM ticket
+             WHERE office_id = $1 AND NOT is_open AND channel <> 'wechat' AND channel = $3
+               AND ticket < $2
+             ORDER BY ticket DESC LIMIT $10",
+            db,
+            office,
+            filter,
+            before,
+            index,
+            look,
+            wanted
+        )
+    } else {
+        look_at_closed!(
+            "SELECT * FROM ticket WHERE office_id = $1 AND NOT is_open AND ticket < $2
+             ORDER BY ticket DESC LIMIT $10",
+            db,
+            office,
+            filter,
+            before,
+            index,
+            look,
+            wanted
+        )
+    };
+    Looked::of(rows, look)
 }
 
 /// The ticket with this number, open or closed: who asks for a number wants that one.
@@ -226,64 +468,20 @@ pub async fn by_number(
 ) -> Result<Option<QueueRow>, StoreError> {
     let row = sqlx::query_as!(
         Row,
-        r#"SELECT ticket, channel, state, level, urgency, overdue, problem, citizen_name, citizen_phone,
-                  registered_at, accepted_at, follow_up_at, due_at, provisional, staff.name AS "accountable?"
-           FROM ticket LEFT JOIN staff
-             ON staff.office_id = ticket.office_id AND staff.staff_id = ticket.accountable
-           WHERE ticket.office_id = $1 AND ticket = $2"#,
+        r#"SELECT ticket, channel, state, level, urgency, overdue, problem, citizen_name,
+                  citizen_phone, registered_at, accepted_at, follow_up_at, due_at, provisional,
+                  unit AS unit_id, 1::bigint AS "n!", true AS "fits!",
+                  (SELECT name FROM staff WHERE staff.office_id = ticket.office_id
+                     AND staff.staff_id = ticket.accountable) AS accountable,
+                  (SELECT name FROM unit u WHERE u.office_id = ticket.office_id
+                     AND u.unit_id = ticket.unit) AS unit
+           FROM ticket WHERE office_id = $1 AND ticket = $2"#,
         office.0,
         ticket.as_i64()
     )
     .fetch_optional(db)
     .await?;
     row.map(QueueRow::try_from).transpose()
-}
-
-macro_rules! closed_page {
-    ($narrow:literal, $db:ident, $office:ident, $filter:ident, $before:ident, $limit:ident) => {
-        sqlx::query_as!(
-            Row,
-            r#"SELECT ticket, channel, state, level, urgency, overdue, problem, citizen_name,
-                      citizen_phone, registered_at, accepted_at, follow_up_at, due_at, provisional,
-                      (SELECT name FROM staff WHERE staff.office_id = ticket.office_id
-                         AND staff.staff_id = ticket.accountable) AS accountable
-               FROM ticket
-               WHERE ticket.office_id = $1 AND NOT is_open AND ticket < $2
-                 AND ($4::text IS NULL OR channel = $4)
-                 AND ($5::smallint IS NULL OR level = $5)"#
-                + $narrow
-                + " ORDER BY ticket DESC LIMIT $3",
-            $office.0,
-            $before.map_or(i64::MAX, RegisterNumber::as_i64),
-            $limit,
-            $filter.channel.map(ChannelKind::as_str),
-            $filter.level.map(Level::number)
-        )
-        .fetch_all(&mut *$db)
-        .await?
-    };
-}
-
-/// One page of what is closed, newest first, of the filter's channel and level; `before` is the
-/// last number of the page before.
-///
-/// # Errors
-/// [`StoreError`].
-pub async fn closed_page(
-    db: &mut PgConnection,
-    office: OfficeId,
-    filter: &Filter,
-    before: Option<RegisterNumber>,
-    limit: i64,
-) -> Result<Vec<QueueRow>, StoreError> {
-    let rows = if filter.level.is_some_and(|level| level.number() > 1) {
-        closed_page!(" AND level > 1 AND level = $5", db, office, filter, before, limit)
-    } else if filter.channel.is_some_and(|channel| channel != ChannelKind::Wechat) {
-        closed_page!(" AND channel <> 'wechat' AND channel = $4", db, office, filter, before, limit)
-    } else {
-        closed_page!("", db, office, filter, before, limit)
-    };
-    rows.into_iter().map(QueueRow::try_from).collect()
 }
 
 /// The counts of the saved views.
@@ -418,6 +616,12 @@ pub(super) struct Row {
     pub(super) due_at: DateTime<Utc>,
     pub(super) provisional: bool,
     pub(super) accountable: Option<String>,
+    pub(super) unit_id: Option<i32>,
+    pub(super) unit: Option<String>,
+    /// Which one of those that were looked at.
+    pub(super) n: i64,
+    /// Whether it is what was looked for.
+    pub(super) fits: bool,
 }
 
 impl TryFrom<Row> for QueueRow {
@@ -440,6 +644,8 @@ impl TryFrom<Row> for QueueRow {
             due_at: row.due_at,
             provisional: row.provisional,
             accountable: row.accountable,
+            unit_id: row.unit_id.map(UnitId),
+            unit: row.unit,
         })
     }
 }

@@ -2,13 +2,12 @@
 
 use super::{
     StoreError, number,
-    queue::{self, Cursor, Filter, QueueRow, Row, Stretch},
+    queue::{self, Cursor, Filter, Looked, Page, QueueRow, Row, Stretch},
 };
 use crate::{
     domain::{id::OfficeId, level::Level, register::RegisterNumber},
-    search::words::Words,
+    search::words::{Words, plain},
 };
-use chrono::{DateTime, Utc};
 use intake_contract::ChannelKind;
 use sqlx::{Connection, PgConnection};
 use std::time::Duration;
@@ -296,7 +295,8 @@ const WITHIN: Duration = Duration::from_secs(2);
 const FIRST_LOOK: i64 = 300;
 /// And no more than so many, however promising.
 const LONGEST_LOOK: i64 = 50_000;
-/// Where the index knows nothing of what is looked for (a percent sign), only so many are looked at.
+/// Where the index knows nothing of what is looked for (a percent sign), only so many are looked at
+/// for one page.
 const BLIND_LOOK: i64 = 20_000;
 
 /// How tickets are come by.
@@ -317,7 +317,8 @@ pub enum Which {
     Closed,
 }
 
-/// One page of a list, of tickets that hold these words where there are any.
+/// One page of a list, of tickets that hold these words where there are any. Of what no list is made
+/// for, a page may hold fewer than `limit`, though there are more: then it says where to go on.
 ///
 /// # Errors
 /// [`StoreError`].
@@ -329,34 +330,43 @@ pub async fn list(
     words: Option<&Words>,
     after: Option<Cursor>,
     limit: i64,
-) -> Result<Vec<QueueRow>, StoreError> {
-    let before = after.map(|cursor| cursor.ticket);
-    let Some(words) = words else {
-        return match which {
-            Which::Open => queue::page(db, office, filter, after, limit).await,
-            Which::Closed => queue::closed_page(db, office, filter, before, limit).await,
-        };
-    };
-    let mut transaction = db.begin().await?;
-    in_time(&mut transaction).await?;
-    let mut found: Vec<QueueRow> = Vec::new();
-    let lists = match which {
+) -> Result<Page, StoreError> {
+    let lists: Vec<List<'_>> = match which {
         Which::Open => queue::stretches(filter, after)?
             .into_iter()
             .map(|stretch| List::Open(filter, stretch))
             .collect(),
         Which::Closed => {
-            vec![List::Closed(filter, before.map_or(i64::MAX, RegisterNumber::as_i64))]
+            let before = after.map_or(i64::MAX, |cursor| cursor.ticket.as_i64());
+            vec![List::Closed(filter, before)]
         }
     };
+    // One more tells whether there is another page.
+    let wanted = limit + 1;
+    let look = queue::PAGE_LOOK.max(wanted);
+    let mut page = Page::default();
+    let mut transaction = db.begin().await?;
+    if words.is_some() {
+        in_time(&mut transaction).await?;
+    }
     for list in lists {
-        let wanted = limit - count(&found);
-        if wanted > 0 {
-            found.extend(list.search(&mut transaction, office, words, wanted).await?);
+        let wanted = wanted - count(&page.rows);
+        if wanted <= 0 || page.next.is_some() {
+            break;
         }
+        let found = match words {
+            None => list.look(&mut transaction, office, None, (look, wanted)).await?,
+            Some(words) => list.search(&mut transaction, office, words, wanted).await?,
+        };
+        page.rows.extend(found.rows);
+        page.next = found.last;
     }
     transaction.commit().await?;
-    Ok(found)
+    if count(&page.rows) > limit {
+        page.rows.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+        page.next = page.rows.last().map(QueueRow::cursor);
+    }
+    Ok(page)
 }
 
 async fn in_time(db: &mut PgConnection) -> Result<(), StoreError> {
@@ -369,7 +379,7 @@ fn count<T>(rows: &[T]) -> i64 {
     i64::try_from(rows.len()).unwrap_or(i64::MAX)
 }
 
-/// What is searched, from a place on.
+/// What is listed, from a place on.
 #[derive(Clone, Copy)]
 enum List<'a> {
     Open(&'a Filter, Stretch),
@@ -377,10 +387,24 @@ enum List<'a> {
     Closed(&'a Filter, i64),
 }
 
-/// A ticket that the index has under these words, at its place.
-type Candidate = (i16, DateTime<Utc>, i64);
-
 impl List<'_> {
+    async fn look(
+        self,
+        db: &mut PgConnection,
+        office: OfficeId,
+        index: Option<&str>,
+        look_and_wanted: (i64, i64),
+    ) -> Result<Looked, StoreError> {
+        match self {
+            Self::Open(filter, stretch) => {
+                queue::look_at_open(db, office, (filter, stretch), index, look_and_wanted).await
+            }
+            Self::Closed(filter, before) => {
+                queue::look_at_closed(db, office, (filter, before), index, look_and_wanted).await
+            }
+        }
+    }
+
     /// A common word fills a page from the list's first tickets; a rare one is found in the index
     /// at once. How common this one is, the first hundreds tell; then the shorter way is taken.
     async fn search(
@@ -389,35 +413,36 @@ impl List<'_> {
         office: OfficeId,
         words: &Words,
         limit: i64,
-    ) -> Result<Vec<QueueRow>, StoreError> {
+    ) -> Result<Looked, StoreError> {
         let Some(index) = words.index.as_deref() else {
             return self.by(Way::Look(BLIND_LOOK), db, office, words, None, limit).await;
         };
         let first = Way::Look(FIRST_LOOK);
         let mut found = self.by(first, db, office, words, Some(index), limit).await?;
-        if count(&found) < limit {
+        // Of a list that ended there is nothing to ask the index for.
+        if count(&found.rows) < limit && found.last.is_some() {
             let all = self.size(db).await?;
             let mut more = Vec::new();
             // With h hits among the first n a page needs a look at n * limit / h; the index holds
             // about all * h / n tickets, each of them to be fetched.
-            let look = FIRST_LOOK * limit / count(&found).max(1);
-            let fetched = all * count(&found) / FIRST_LOOK;
+            let look = FIRST_LOOK * limit / count(&found.rows).max(1);
+            let fetched = all * count(&found.rows) / FIRST_LOOK;
             if look < fetched.min(LONGEST_LOOK) {
                 let generous = Way::Look(look * 3);
-                more = self.by(generous, db, office, words, Some(index), limit).await?;
+                more = self.by(generous, db, office, words, Some(index), limit).await?.rows;
             }
             if count(&more) < limit {
-                more = self.by(Way::Index, db, office, words, Some(index), limit).await?;
+                more = self.by(Way::Index, db, office, words, Some(index), limit).await?.rows;
             }
             // What came in a moment ago is not in the index yet.
             let known: std::collections::HashSet<_> = more.iter().map(|row| row.ticket).collect();
-            more.extend(found.into_iter().filter(|row| !known.contains(&row.ticket)));
+            more.extend(found.rows.into_iter().filter(|row| !known.contains(&row.ticket)));
             match self {
                 Self::Open(..) => more.sort_by_key(|row| row.cursor().key()),
                 Self::Closed(..) => more.sort_by_key(|row| std::cmp::Reverse(row.ticket)),
             }
             more.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
-            found = more;
+            found = Looked { rows: more, last: None };
         }
         Ok(found)
     }
@@ -431,7 +456,7 @@ impl List<'_> {
         words: &Words,
         index: Option<&str>,
         limit: i64,
-    ) -> Result<Vec<QueueRow>, StoreError> {
+    ) -> Result<Looked, StoreError> {
         const MOST_AT_ONCE: i64 = 2000;
         // The one kind of index that can be read in no other way.
         let bitmaps = match way {
@@ -439,24 +464,24 @@ impl List<'_> {
             Way::Index => "SET LOCAL enable_bitmapscan = on",
         };
         sqlx::raw_sql(bitmaps).execute(&mut *db).await?;
-        let mut found: Vec<QueueRow> = Vec::new();
+        let mut found = Looked::default();
         let mut at_once = limit + 10;
         loop {
-            let candidates = self.candidates(way, db, office, index, at_once).await?;
-            let wanted = limit - count(&found);
-            found.extend(holding(db, office, &words.words, &candidates, wanted).await?);
-            let Some(last) = candidates.last().filter(|_| count(&candidates) == at_once) else {
+            let candidates = match way {
+                Way::Look(look) => self.look(db, office, index, (look, at_once)).await?,
+                Way::Index => self.indexed(db, office, index, at_once).await?,
+            };
+            let last = candidates.rows.last().map(QueueRow::cursor);
+            let full = count(&candidates.rows) == at_once;
+            found.rows.extend(holding(db, office, &words.words, candidates.rows).await?);
+            found.last = candidates.last;
+            let Some(last) = last.filter(|_| full && count(&found.rows) < limit) else {
+                found.rows.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
                 return Ok(found);
             };
-            if count(&found) >= limit {
-                return Ok(found);
-            }
             match &mut self {
-                Self::Open(_, stretch) => {
-                    let (urgency, due_at, ticket) = *last;
-                    stretch.after = Cursor { urgency, due_at, ticket: number(ticket)? };
-                }
-                Self::Closed(_, before) => *before = last.2,
+                Self::Open(_, stretch) => stretch.after = last,
+                Self::Closed(_, before) => *before = last.ticket.as_i64(),
             }
             at_once = (at_once * 4).min(MOST_AT_ONCE);
         }
@@ -478,180 +503,100 @@ impl List<'_> {
         Ok(if size < 0 { UNKNOWN } else { size })
     }
 
-    async fn candidates(
+    async fn indexed(
         self,
-        way: Way,
         db: &mut PgConnection,
         office: OfficeId,
         index: Option<&str>,
         limit: i64,
-    ) -> Result<Vec<Candidate>, StoreError> {
-        Ok(match (self, way) {
-            (Self::Open(filter, stretch), Way::Look(look)) => {
-                let rows = sqlx::query!(
-                    r#"SELECT urgency, due_at, ticket
-                       FROM (SELECT * FROM ticket
-                             WHERE office_id = $1 AND is_open
-                               AND (urgency, due_at, ticket) > ($2, $3, $4)
-                               AND (urgency, due_at) < ($5::smallint, $6::timestamptz)
-                             ORDER BY urgency, due_at, ticket LIMIT $14) t
-                       WHERE ($7::text IS NULL OR channel = $7)
-                         AND ($8::smallint IS NULL OR level = $8)
-                         AND ($9::int IS NULL OR accountable = $9)
-                         AND (NOT $10 OR accountable IS NULL)
-                         AND ($11::timestamptz IS NULL OR due_at < $11 OR accountable IS NULL)
-                         AND (NOT $12 OR state = 'resolved')
-                         AND ($13::text IS NULL OR coalesce((SELECT s.v @@ $13::text::tsquery
-                             FROM ticket_search s
-                             WHERE s.office_id = t.office_id AND s.ticket = t.ticket LIMIT 1), true))
-                       ORDER BY urgency, due_at, ticket LIMIT $15"#,
-                    office.0,
-                    stretch.after.urgency,
-                    stretch.after.due_at,
-                    stretch.after.ticket.as_i64(),
-                    stretch.until.0,
-                    stretch.until.1,
-                    filter.channel.map(ChannelKind::as_str),
-                    filter.level.map(Level::number),
-                    filter.accountable.map(|id| id.0),
-                    filter.unclaimed,
-                    filter.to_do_before,
-                    filter.resolved,
-                    index,
-                    look,
-                    limit
-                )
-                .fetch_all(db)
-                .await?;
-                rows.into_iter().map(|row| (row.urgency, row.due_at, row.ticket)).collect()
-            }
-            (Self::Open(filter, stretch), Way::Index) => {
-                // `+ 0` keeps the planner from reading the office's tickets one by one.
-                let rows = sqlx::query!(
-                    r#"WITH s AS MATERIALIZED (
-                           SELECT office_id, ticket FROM ticket_search
-                           WHERE is_open AND v @@ $13::text::tsquery AND office_id + 0 = $1)
-                       SELECT t.urgency, t.due_at, t.ticket
-                       FROM s CROSS JOIN LATERAL (SELECT * FROM ticket t
-                           WHERE t.office_id = s.office_id AND t.ticket = s.ticket LIMIT 1) t
-                       WHERE t.is_open AND (urgency, due_at, t.ticket) > ($2, $3, $4)
-                         AND (urgency, due_at) < ($5::smallint, $6::timestamptz)
-                         AND ($7::text IS NULL OR channel = $7)
-                         AND ($8::smallint IS NULL OR level = $8)
-                         AND ($9::int IS NULL OR accountable = $9)
-                         AND (NOT $10 OR accountable IS NULL)
-                         AND ($11::timestamptz IS NULL OR due_at < $11 OR accountable IS NULL)
-                         AND (NOT $12 OR state = 'resolved')
-                       ORDER BY t.urgency, t.due_at, t.ticket LIMIT $14"#,
-                    office.0,
-                    stretch.after.urgency,
-                    stretch.after.due_at,
-                    stretch.after.ticket.as_i64(),
-                    stretch.until.0,
-                    stretch.until.1,
-                    filter.channel.map(ChannelKind::as_str),
-                    filter.level.map(Level::number),
-                    filter.accountable.map(|id| id.0),
-                    filter.unclaimed,
-                    filter.to_do_before,
-                    filter.resolved,
-                    index,
-                    limit
-                )
-                .fetch_all(db)
-                .await?;
-                rows.into_iter().map(|row| (row.urgency, row.due_at, row.ticket)).collect()
-            }
-            (Self::Closed(filter, before), Way::Look(look)) => {
-                let rows = sqlx::query!(
-                    r#"SELECT urgency, due_at, ticket
-                       FROM (SELECT * FROM ticket
-                             WHERE office_id = $1 AND NOT is_open AND ticket < $2
-                             ORDER BY ticket DESC LIMIT $6) t
-                       WHERE ($3::text IS NULL OR channel = $3)
-                         AND ($4::smallint IS NULL OR level = $4)
-                         AND ($5::text IS NULL OR coalesce((SELECT s.v @@ $5::text::tsquery
-                             FROM ticket_search s
-                             WHERE s.office_id = t.office_id AND s.ticket = t.ticket LIMIT 1), true))
-                       ORDER BY ticket DESC LIMIT $7"#,
-                    office.0,
-                    before,
-                    filter.channel.map(ChannelKind::as_str),
-                    filter.level.map(Level::number),
-                    index,
-                    look,
-                    limit
-                )
-                .fetch_all(db)
-                .await?;
-                rows.into_iter().map(|row| (row.urgency, row.due_at, row.ticket)).collect()
-            }
-            (Self::Closed(filter, before), Way::Index) => {
-                let rows = sqlx::query!(
-                    r#"WITH s AS MATERIALIZED (
-                           SELECT office_id, ticket FROM ticket_search
-                           WHERE v @@ $5::text::tsquery AND office_id + 0 = $1 AND ticket + 0 < $2)
-                       SELECT t.urgency AS "urgency!", t.due_at AS "due_at!", t.ticket AS "ticket!"
-                       FROM (SELECT * FROM s ORDER BY ticket DESC) s
-                       CROSS JOIN LATERAL (SELECT * FROM ticket t
-                           WHERE t.office_id = s.office_id AND t.ticket = s.ticket LIMIT 1) t
-                       WHERE NOT t.is_open
-                         AND ($3::text IS NULL OR channel = $3)
-                         AND ($4::smallint IS NULL OR level = $4)
-                       ORDER BY s.ticket DESC LIMIT $6"#,
-                    office.0,
-                    before,
-                    filter.channel.map(ChannelKind::as_str),
-                    filter.level.map(Level::number),
-                    index,
-                    limit
-                )
-                .fetch_all(db)
-                .await?;
-                rows.into_iter().map(|row| (row.urgency, row.due_at, row.ticket)).collect()
-            }
-        })
+    ) -> Result<Looked, StoreError> {
+        // Of these none is counted.
+        const LOOK: i64 = -1;
+        let rows = match self {
+            // `+ 0` keeps the planner from reading the office's tickets one by one.
+            Self::Open(filter, stretch) => queue::open_tickets!(
+                "0::bigint",
+                "true",
+                "WITH s AS MATERIALIZED (
+                     SELECT office_id, ticket FROM ticket_search
+                     WHERE is_open AND v @@ $14::text::tsquery AND office_id + 0 = $1)
+                 SELECT t.* FROM s CROSS JOIN LATERAL (SELECT * FROM ticket t
+                     WHERE t.office_id = s.office_id AND t.ticket = s.ticket LIMIT 1) t
+                 WHERE t.is_open AND (urgency, due_at, t.ticket) > ($2, $3, $4)
+                   AND (urgency, due_at) < ($5::smallint, $6::timestamptz)",
+                "",
+                office,
+                filter,
+                stretch,
+                index,
+                LOOK,
+                limit
+            )
+            .fetch_all(db)
+            .await?,
+            Self::Closed(filter, before) => queue::closed_tickets!(
+                "0::bigint",
+                "NOT is_open",
+                "WITH s AS MATERIALIZED (
+                     SELECT office_id, ticket FROM ticket_search
+                     WHERE v @@ $9::text::tsquery AND office_id + 0 = $1 AND ticket + 0 < $2)
+                 SELECT s.ticket, t.office_id, channel, state, level, urgency, overdue, problem,
+                        citizen_name, citizen_phone, registered_at, accepted_at, follow_up_at, due_at,
+                        provisional, accountable, unit, is_open
+                 FROM (SELECT * FROM s ORDER BY ticket DESC) s
+                 CROSS JOIN LATERAL (SELECT * FROM ticket t
+                     WHERE t.office_id = s.office_id AND t.ticket = s.ticket LIMIT 1) t",
+                "",
+                office,
+                filter,
+                before,
+                index,
+                LOOK,
+                limit
+            )
+            .fetch_all(db)
+            .await?,
+        };
+        Looked::of(rows, LOOK)
     }
 }
 
-/// Those of the candidates that hold every word in one of their fields, in their order.
+/// Those of the candidates that hold every word in one of their fields or messages.
 async fn holding(
     db: &mut PgConnection,
     office: OfficeId,
     words: &[String],
-    candidates: &[Candidate],
-    limit: i64,
+    candidates: Vec<QueueRow>,
 ) -> Result<Vec<QueueRow>, StoreError> {
-    let tickets: Vec<i64> = candidates.iter().map(|candidate| candidate.2).collect();
-    if tickets.is_empty() {
-        return Ok(Vec::new());
+    // What the fields do not say is looked for in the messages.
+    let (mut tickets, mut wanted) = (Vec::new(), Vec::new());
+    for row in &candidates {
+        let fields = [&row.citizen_name, &row.citizen_phone, &Some(row.problem.clone())];
+        let number = row.ticket.display("");
+        let said: Vec<String> = fields.into_iter().flatten().map(|field| plain(field)).collect();
+        for word in words {
+            if !(number.trim_start_matches('-').contains(word)
+                || said.iter().any(|field| field.contains(word)))
+            {
+                tickets.push(row.ticket.as_i64());
+                wanted.push(word.as_str());
+            }
+        }
     }
-    let rows = sqlx::query_as!(
-        Row,
-        r#"SELECT t.ticket, channel, state, level, urgency, overdue, problem, citizen_name,
-                  citizen_phone, registered_at, accepted_at, follow_up_at, due_at, provisional,
-                  (SELECT name FROM staff WHERE staff.office_id = t.office_id
-                     AND staff.staff_id = t.accountable) AS accountable
-           FROM unnest($2::bigint[]) WITH ORDINALITY AS i(ticket, n)
-           CROSS JOIN LATERAL (SELECT * FROM ticket t
-               WHERE t.office_id = $1 AND t.ticket = i.ticket LIMIT 1) t
-           WHERE NOT EXISTS (
-               SELECT FROM unnest($3::text[]) AS word WHERE NOT coalesce(
-                   position(word IN t.ticket / 1000000000 || '-' || lpad((t.ticket % 1000000000)::text,
-                       greatest(6, length((t.ticket % 1000000000)::text)), '0')) > 0
-                   OR position(word IN search_text(citizen_name)) > 0
-                   OR position(word IN search_text(citizen_phone)) > 0
-                   OR position(word IN search_text(problem)) > 0
-                   OR EXISTS (SELECT FROM message m
-                       WHERE m.office_id = $1 AND m.ticket = i.ticket
-                         AND position(word IN search_text(m.text)) > 0), false))
-           ORDER BY n LIMIT $4"#,
+    if tickets.is_empty() {
+        return Ok(candidates);
+    }
+    let without = sqlx::query_scalar!(
+        r#"SELECT i.ticket AS "ticket!" FROM unnest($2::bigint[], $3::text[]) AS i(ticket, word)
+           WHERE NOT coalesce((SELECT true FROM message m
+               WHERE m.office_id = $1 AND m.ticket = i.ticket
+                 AND position(word IN search_text(m.text)) > 0 LIMIT 1), false)"#,
         office.0,
         &tickets,
-        words,
-        limit
+        &wanted as &[&str]
     )
     .fetch_all(db)
     .await?;
-    rows.into_iter().map(QueueRow::try_from).collect()
+    let without: std::collections::HashSet<i64> = without.into_iter().collect();
+    Ok(candidates.into_iter().filter(|row| !without.contains(&row.ticket.as_i64())).collect())
 }

@@ -5,7 +5,7 @@ use crate::{
     domain::{
         chain::{Entry, Link},
         event::{Actor, Happened},
-        id::{OfficeId, StaffId},
+        id::{OfficeId, StaffId, UnitId},
         level::Level,
         register::RegisterNumber,
         ticket::{State, Ticket},
@@ -59,20 +59,7 @@ pub async fn whole(
     office: OfficeId,
     ticket: RegisterNumber,
 ) -> Result<Option<Whole>, StoreError> {
-    let row = sqlx::query_as!(
-        queue::Row,
-        r#"SELECT ticket, channel, state, level, urgency, overdue, problem, citizen_name, citizen_phone,
-                  registered_at, accepted_at, follow_up_at, due_at, provisional, staff.name AS "accountable?"
-           FROM ticket LEFT JOIN staff
-             ON staff.office_id = ticket.office_id AND staff.staff_id = ticket.accountable
-           WHERE ticket.office_id = $1 AND ticket = $2"#,
-        office.0,
-        ticket.as_i64()
-    )
-    .fetch_optional(&mut *db)
-    .await?;
-    let Some(row) = row else { return Ok(None) };
-    let row = QueueRow::try_from(row)?;
+    let Some(row) = queue::by_number(db, office, ticket).await? else { return Ok(None) };
     // By the citizen's clock, then as they came: delivery order is not guaranteed.
     let messages = sqlx::query!(
         "SELECT seq, occurred_at, received_at, text, attachments FROM message
@@ -149,7 +136,7 @@ pub async fn lock(
     let row = sqlx::query_as!(
         LockedRow,
         r#"SELECT ticket, state_data || jsonb_build_object('state', state) AS "state!", level,
-                  due_at, provisional, accountable, cause, overdue, registered_at, accepted_at,
+                  due_at, provisional, accountable, unit, cause, overdue, registered_at, accepted_at,
                   follow_up_at, needs_year, calendar_version, events, chain
            FROM ticket WHERE office_id = $1 AND ticket = $2 FOR UPDATE"#,
         office.0,
@@ -167,6 +154,7 @@ struct LockedRow {
     due_at: DateTime<Utc>,
     provisional: bool,
     accountable: Option<i32>,
+    unit: Option<i32>,
     cause: Option<String>,
     overdue: bool,
     registered_at: DateTime<Utc>,
@@ -192,6 +180,7 @@ impl LockedRow {
                 due_at: self.due_at,
                 provisional: self.provisional,
                 accountable: self.accountable.map(StaffId),
+                unit: self.unit.map(UnitId),
                 cause: cause.transpose().map_err(|_| bad("ticket", "cause"))?,
                 overdue: self.overdue,
             },
@@ -244,7 +233,8 @@ pub async fn write(
     )
     .execute(&mut *db)
     .await?;
-    let Ticket { state, level, due_at, provisional, accountable, cause, overdue } = &locked.ticket;
+    let Ticket { state, level, due_at, provisional, accountable, unit, cause, overdue } =
+        &locked.ticket;
     let mut state_data = serde_json::to_value(state).map_err(|_| bad("ticket", "state_data"))?;
     if let Some(fields) = state_data.as_object_mut() {
         fields.remove("state");
@@ -263,7 +253,7 @@ pub async fn write(
     let done = sqlx::query!(
         "UPDATE ticket SET state = $3, state_data = $4, level = $5, due_at = $6, provisional = $7,
             accountable = $8, cause = $9, overdue = $10, outcome = $11, events = $12, chain = $13,
-            calendar_version = $14
+            calendar_version = $14, unit = $15
          WHERE office_id = $1 AND ticket = $2 AND events = $12 - 1",
         locked.office.0,
         locked.number.as_i64(),
@@ -278,7 +268,8 @@ pub async fn write(
         outcome,
         seq,
         link.0.as_slice(),
-        locked.calendar_version
+        locked.calendar_version,
+        unit.map(|id| id.0)
     )
     .execute(&mut *db)
     .await?;
@@ -330,7 +321,7 @@ pub async fn lock_outdated(
     let rows = sqlx::query_as!(
         LockedRow,
         r#"SELECT ticket, state_data || jsonb_build_object('state', state) AS "state!", level,
-                  due_at, provisional, accountable, cause, overdue, registered_at, accepted_at,
+                  due_at, provisional, accountable, unit, cause, overdue, registered_at, accepted_at,
                   follow_up_at, needs_year, calendar_version, events, chain
            FROM ticket WHERE office_id = $1 AND is_open AND calendar_version < $2
              AND ticket > $3 AND ticket <= $4 ORDER BY ticket LIMIT $5 FOR UPDATE"#,

@@ -85,6 +85,7 @@ pub async fn look(
                     due_at: row.due_at,
                     provisional: row.provisional,
                     accountable: row.accountable.map(StaffId),
+                    unit: None,
                     cause: None,
                     overdue: row.overdue,
                 },

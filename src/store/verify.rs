@@ -3,7 +3,7 @@
 use super::{StoreError, bad, number};
 use crate::domain::{
     chain::Link,
-    id::{OfficeId, StaffId},
+    id::{OfficeId, StaffId, UnitId},
     level::Level,
     register::RegisterNumber,
     standing::Standing,
@@ -149,7 +149,7 @@ pub async fn standings(
 ) -> Result<BTreeMap<(OfficeId, i64), Option<Standing>>, StoreError> {
     let rows = sqlx::query!(
         r#"SELECT office_id, ticket, state_data || jsonb_build_object('state', state) AS "state!",
-                  level, due_at, follow_up_at, accountable, cause, overdue
+                  level, due_at, follow_up_at, accountable, unit, cause, overdue
            FROM ticket WHERE (office_id, ticket) >= ($1, $2) AND (office_id, ticket) <= ($3, $4)"#,
         first.0.0,
         first.1,
@@ -168,6 +168,7 @@ pub async fn standings(
                     due_at: row.due_at,
                     follow_up_at: row.follow_up_at,
                     accountable: row.accountable.map(StaffId),
+                    unit: row.unit.map(UnitId),
                     cause,
                     overdue: row.overdue,
                 }),
@@ -179,8 +180,9 @@ pub async fn standings(
 }
 
 /// Tickets without any event, messages without their event, submissions whose ticket is missing,
-/// open matters without an armed limit or with another one than the ticket's, effects of something
-/// that the trail does not have: each should be none. At most `limit` of each, as sentences' subjects.
+/// open matters without an armed limit or with another one than the ticket's, tickets that are in
+/// other lists than they belong in, effects of something that the trail does not have: each should
+/// be none. At most `limit` of each, as sentences' subjects.
 ///
 /// # Errors
 /// [`StoreError`].
@@ -208,6 +210,14 @@ pub async fn orphans(db: &mut PgConnection, limit: i64) -> Result<Vec<String>, S
             FROM ticket t JOIN timer m USING (office_id, ticket)
             WHERE is_open AND t.state IN ('registered', 'accepted', 'in_progress')
               AND m.kind IN (3, 4) AND m.state = 0 AND m.due_at <> t.due_at LIMIT $1)
+           UNION ALL
+           (SELECT DISTINCT 'ticket ' || ticket || ' of office ' || office_id
+                || ' is not in the lists that it belongs in'
+            FROM ((TABLE in_hand
+                   EXCEPT SELECT l.* FROM ticket t CROSS JOIN LATERAL in_hand_of(t) l WHERE t.is_open)
+                  UNION ALL
+                  (SELECT l.* FROM ticket t CROSS JOIN LATERAL in_hand_of(t) l WHERE t.is_open
+                   EXCEPT TABLE in_hand)) l LIMIT $1)
            UNION ALL
            (SELECT 'ticket ' || ticket || ' of office ' || office_id || ': ' || kind
                 || ' was told and is not in the trail'

@@ -1,6 +1,11 @@
 //! The API's contract (DESIGN.md §5).
 
-use crate::support::{Spec, TestGateway, at, number};
+use crate::support::{Spec, TestGateway, at, gateway::Answer, number, sql};
+use intake_gateway::{
+    desk,
+    domain::{id::StaffId, register::RegisterNumber},
+    store,
+};
 use serde_json::{Value, json};
 
 fn entry(problem: &str) -> Value {
@@ -146,6 +151,9 @@ async fn the_list_is_filtered_by_channel_level_and_words() {
     }
     for wrong in [
         "state=x",
+        "unit=x",
+        "due_from=x",
+        "due_before=2026-11-31",
         "channel=fax",
         "level=2",
         "limit=0",
@@ -155,6 +163,118 @@ async fn the_list_is_filtered_by_channel_level_and_words() {
         "sort=a",
     ] {
         assert_eq!(gateway.api(&format!("/tickets?{wrong}")).await.status, 400, "{wrong}");
+    }
+}
+
+async fn refer(gateway: &TestGateway, number: &str, unit: &str) -> Answer {
+    let token = format!("Bearer {}", gateway.api_token);
+    let body = json!({ "unit": unit }).to_string().into_bytes();
+    let path = format!("/api/v1/tickets/{number}/refer");
+    gateway.post(&path, &[("authorization", &token)], body).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r7_b_a_program_refers_what_is_claimed_once_and_the_trail_names_it() {
+    let gateway = gateway().await;
+    let mut db = gateway.pool.acquire().await.unwrap();
+    gateway.entry("k1", &entry("办不了")).await;
+    let number = "BCS-2026-000001";
+    let unknown = refer(&gateway, number, "就业股").await;
+    assert_eq!(unknown.status, 422);
+    for name in ["就业股", "社保股"] {
+        store::office::put_unit(&mut db, gateway.office, name).await.unwrap();
+    }
+    let unknown = refer(&gateway, number, "x").await;
+    assert!(unknown.text().contains("就业股, 社保股"), "{}", unknown.text());
+    let unclaimed = refer(&gateway, number, "就业股").await;
+    assert_eq!(unclaimed.status, 409);
+    assert!(unclaimed.text().contains("claim it first"));
+    let ticket = RegisterNumber::parse(number, "BCS").unwrap();
+    desk::claim(&gateway.app.pool, &gateway.clock, gateway.office, ticket, StaffId(1))
+        .await
+        .unwrap();
+    for unit in ["就业股", "就业股", "社保股"] {
+        let referred = refer(&gateway, number, unit).await;
+        assert_eq!((referred.status, &referred.json()["unit"]), (200, &json!(unit)));
+    }
+    assert_eq!(refer(&gateway, "BCS-2026-000002", "就业股").await.status, 404);
+    let whole = gateway.api(&format!("/tickets/{number}")).await.json();
+    let events: Vec<_> = whole["events"].as_array().unwrap().iter().skip(2).collect();
+    assert_eq!(events.len(), 2, "the same unit again is no event: {events:?}");
+    assert_eq!((&events[0]["kind"], &events[0]["data"]["unit"]), (&json!("referred"), &json!(1)));
+    assert!(events[0]["actor"].as_str().unwrap().starts_with("api:"), "{events:?}");
+    assert_eq!(whole["state"], "in_progress");
+    sql(&mut db, "UPDATE api_token SET scopes = '{tickets:read}'").await;
+    assert_eq!(refer(&gateway, number, "就业股").await.status, 403);
+    assert!(crate::verify::faults(&gateway).await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_list_is_filtered_by_unit_state_and_dates() {
+    let gateway = gateway().await;
+    let mut db = gateway.pool.acquire().await.unwrap();
+    for name in ["就业股", "社保股"] {
+        store::office::put_unit(&mut db, gateway.office, name).await.unwrap();
+    }
+    for n in 1..=4 {
+        gateway.clock.set(at(&format!("2026-11-2{n} 09:10")));
+        gateway.entry(&format!("k{n}"), &entry(&format!("第{n}件"))).await;
+    }
+    for n in 1..=2 {
+        let ticket = RegisterNumber::new(2026, n).unwrap();
+        let (pool, clock) = (&gateway.app.pool, &gateway.clock);
+        desk::claim(pool, clock, gateway.office, ticket, StaffId(n)).await.unwrap();
+    }
+    refer(&gateway, "BCS-2026-000001", "就业股").await;
+    let found = async |query: &str| {
+        let page = gateway.api(&format!("/tickets?{query}")).await.json();
+        let items = page["items"].as_array().unwrap_or_else(|| panic!("{query}: {page}"));
+        let numbers = items.iter().map(|item| item["problem"].as_str().unwrap().to_owned());
+        numbers.collect::<Vec<_>>().join(" ")
+    };
+    // 21 and 22 November are a weekend: the first three are due on Tuesday, the fourth the day after.
+    for (query, wanted) in [
+        ("unit=就业股", "第1件"),
+        ("unit=就业股&state=in_progress", "第1件"),
+        ("unit=就业股&state=accepted", ""),
+        ("unit=社保股", ""),
+        ("unit=就业股&state=closed", ""),
+        ("state=registered", "第3件 第4件"),
+        ("state=accepted", "第2件"),
+        ("state=accepted&level=1&channel=counter", "第2件"),
+        ("state=resolved", ""),
+        ("state=evaluated", ""),
+        ("state=awaiting_citizen", ""),
+        ("due_before=2026-11-25", "第1件 第2件 第3件"),
+        ("due_from=2026-11-25", "第4件"),
+        (
+            "due_from=2026-11-24T16:30:00%2B08:00&due_before=2026-11-24T16:30:01+08:00",
+            "第1件 第2件 第3件",
+        ),
+        ("due_before=2026-11-24T08:30:00Z", ""),
+        ("state=in_progress&due_before=2026-11-25", "第1件"),
+        ("state=in_progress&due_from=2026-11-25", ""),
+        ("q=件&state=accepted", "第2件"),
+        ("q=第1件&unit=社保股", ""),
+        ("q=BCS-2026-000001&unit=就业股&state=in_progress&due_from=2026-11-24", "第1件"),
+        ("q=BCS-2026-000001&unit=社保股", ""),
+        ("q=BCS-2026-000001&state=accepted", ""),
+        ("q=BCS-2026-000001&due_from=2026-11-25", ""),
+        ("unit=&state=&due_from=&due_before=", "第1件 第2件 第3件 第4件"),
+    ] {
+        assert_eq!(found(query).await, wanted, "{query}");
+    }
+    for (query, values) in [
+        (
+            "state=done",
+            "open, registered, accepted, in_progress, awaiting_citizen, resolved, evaluated, closed",
+        ),
+        ("unit=x", "就业股, 社保股"),
+        ("due_from=soon", "2026-11-25"),
+    ] {
+        let answer = gateway.api(&format!("/tickets?{query}")).await;
+        assert_eq!(answer.status, 400);
+        assert!(answer.text().contains(values), "{query}: {}", answer.text());
     }
 }
 
@@ -182,6 +302,9 @@ async fn every_error_is_a_problem() {
         ("PUT", "/tickets/BCS-2026-000001", &[], vec![], 405),
         ("TRACE", "/tickets", &[], vec![], 405),
         ("GET", "/tickets/%ff", &[], vec![], 400),
+        ("GET", "/tickets/BCS-2026-000001/refer", &[], vec![], 405),
+        ("POST", "/tickets/x/refer", &[], vec![], 404),
+        ("POST", "/tickets/BCS-2026-000001/refer", &[], b"{".to_vec(), 422),
         ("GET", "/tickets/x", &[], vec![], 404),
         ("GET", "/tickets?limit=x", &[], vec![], 400),
         ("GET", "/tickets", &[("authorization", "Bearer x")], vec![], 401),
@@ -196,7 +319,8 @@ async fn every_error_is_a_problem() {
         assert_eq!(answer.json()["status"], status, "{method} {path}");
         assert!(answer.json()["title"].as_str().is_some_and(|title| !title.is_empty()));
         if status == 405 && method != "TRACE" {
-            assert!(answer.headers["allow"].to_str().unwrap().contains("GET"), "{method} {path}");
+            let other = if method == "GET" { "POST" } else { "GET" };
+            assert!(answer.headers["allow"].to_str().unwrap().contains(other), "{method} {path}");
         }
     }
 }
@@ -238,7 +362,10 @@ async fn the_description_names_every_route_of_the_api() {
     assert!(description["openapi"].as_str().unwrap().starts_with("3."));
     let paths = description["paths"].as_object().unwrap();
     let paths: Vec<&str> = paths.keys().map(String::as_str).collect();
-    assert_eq!(paths, ["/api/v1/tickets", "/api/v1/tickets/{number}"]);
+    assert_eq!(
+        paths,
+        ["/api/v1/tickets", "/api/v1/tickets/{number}", "/api/v1/tickets/{number}/refer"]
+    );
     let ticket = gateway.entry("k1", &entry("x")).await.json();
     let described =
         description["components"]["schemas"]["Ticket"]["properties"].as_object().unwrap();

@@ -247,6 +247,62 @@ async fn r7_e_a_claim_fixes_who_answers_and_a_second_one_is_told_so() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn r7_b_who_receives_refers_what_is_claimed_to_a_unit_and_r7_e_stays_accountable() {
+    let gateway = gateway().await;
+    let mut db = gateway.pool.acquire().await.unwrap();
+    for name in ["就业股", "社保股"] {
+        intake_gateway::store::office::put_unit(&mut db, gateway.office, name).await.unwrap();
+    }
+    gateway.wechat("oA", "灯坏了", "1").await.reply();
+    let zhao = Desk::login(&gateway, "zhao.min").await;
+    let path = "/desk/tickets/BCS-2026-000001";
+    let csrf = zhao.csrf().await;
+    let refer = async |desk: &Desk<'_>, csrf: &str, unit: &str| {
+        desk.post(&format!("{path}/refer"), &[("csrf", csrf), ("unit", unit)]).await
+    };
+    assert!(!zhao.get(path).await.text().contains("转给股室"));
+    let early = refer(&zhao, &csrf, "1").await;
+    assert_eq!(early.status, 409);
+    assert!(early.text().contains("先认领，再转办"));
+    zhao.post(&format!("{path}/claim"), &[("csrf", &csrf)]).await;
+    assert!(zhao.get(path).await.text().contains("转给股室"));
+    for unit in ["", "x", "99"] {
+        let wrong = refer(&zhao, &csrf, unit).await;
+        assert_eq!(wrong.status, 422, "{unit}");
+        assert!(wrong.text().contains("先选好要转给哪个股室"));
+    }
+    assert_eq!(refer(&zhao, "x", "1").await.status, 403);
+    // Sent twice it is one referral.
+    for _ in 0..2 {
+        assert_eq!(refer(&zhao, &csrf, "2").await.status, 303);
+    }
+    let page = zhao.get(&format!("{path}?done=referred")).await.text();
+    assert!(page.contains("已转办。") && page.contains("赵敏 负责办理"), "{page}");
+    assert_eq!(page.matches("转办给社保股").count(), 1);
+    assert!(page.contains("现在社保股，改转给"));
+    let leader = Desk::login(&gateway, "zhou.hong").await;
+    assert!(!leader.get(path).await.text().contains("/refer\""));
+    let refused = refer(&leader, &leader.csrf().await, "1").await;
+    assert_eq!(refused.status, 403);
+    assert!(refused.text().contains("转办"));
+    for (query, shown) in [
+        ("view=all&unit=2", 1),
+        ("view=mine&unit=2&state=in_progress&due=2026-11-25", 1),
+        ("view=all&unit=1", 0),
+        ("view=all&state=accepted", 0),
+        ("view=all&due=2026-11-24", 0),
+        ("view=soon&due=2026-11-24", 0),
+        ("view=resolved&state=in_progress", 0),
+        ("view=all&unit=x&state=x&due=x", 1),
+    ] {
+        let page = zhao.get(&format!("/desk?{query}")).await.text();
+        assert_eq!(page.matches("data-ticket=").count(), shown, "{query}");
+        assert_eq!(page.matches("办理中 · 社保股").count(), shown, "{query}");
+    }
+    assert!(crate::verify::faults(&gateway).await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_registration_sent_twice_registers_once_and_errors_keep_what_was_written() {
     let gateway = gateway().await;
     let desk = Desk::login(&gateway, "zhao.min").await;

@@ -6,7 +6,8 @@ use serde_json::Value;
 use sqlx::{Connection, PgConnection};
 
 /// Tables that grow for ever.
-const LARGE: [&str; 7] = ["ticket", "event", "message", "timer", "inbound", "outbox", "notice"];
+const LARGE: [&str; 8] =
+    ["ticket", "in_hand", "event", "message", "timer", "inbound", "outbox", "notice"];
 
 /// Statements that read whole tables on purpose, by some words of theirs, and why.
 const WHOLE: [(&str, &str); 2] = [

@@ -48,6 +48,7 @@ pub fn routes() -> Router<Shared> {
         .route("/desk/logout", post(session::logout))
         .route("/desk/tickets/{number}", get(ticket::page))
         .route("/desk/tickets/{number}/claim", post(ticket::claim))
+        .route("/desk/tickets/{number}/refer", post(ticket::refer))
         .route("/desk/notices", get(notices::page))
         .route("/desk/notices/{id}/resend", post(notices::resend))
         .route("/desk/quarantine", get(quarantine::page))
@@ -255,10 +256,10 @@ fn must_see_tickets(session: &Session) -> Result<(), Failure> {
     })
 }
 
-/// Refuses roles that do not receive citizens (RULES.md, "Who works with it").
+/// Refuses roles that do not receive citizens and dispatch what they say (RULES.md, "Who works with it").
 fn must_receive(role: Role) -> Result<(), Failure> {
     if role.receives_citizens() {
         return Ok(());
     }
-    Err(Failure::not_yours("您的角色可以查看，不能登记或认领。请由窗口值班人员办理。"))
+    Err(Failure::not_yours("您的角色可以查看，不能登记、认领或转办。请由窗口值班人员办理。"))
 }

@@ -2,13 +2,14 @@
 
 use super::{Failure, Frame, counts::counts, html, session::LoggedIn};
 use crate::{
-    domain::{level::Level, register::RegisterNumber},
+    domain::{id::UnitId, level::Level, register::RegisterNumber, ticket::State as TicketState},
     http::Shared,
     search::words::Words,
     store::{
         self,
         access::Session,
-        queue::{Counts, Cursor, Filter, QueueRow},
+        office::Unit,
+        queue::{Counts, Cursor, Filter, Page, QueueRow},
         search::Which,
     },
     wording,
@@ -21,7 +22,7 @@ use axum::{
         sse::{Event, KeepAlive, Sse},
     },
 };
-use chrono::{DateTime, NaiveTime, TimeDelta, TimeZone, Utc};
+use chrono::{DateTime, NaiveDate, NaiveTime, TimeDelta, TimeZone, Utc};
 use futures::stream;
 use intake_contract::{ChannelKind, china, clean_text};
 use serde::Deserialize;
@@ -110,11 +111,14 @@ pub(super) struct Cuts {
 
 impl Cuts {
     fn at(now: DateTime<Utc>) -> Self {
-        let tomorrow = wording::day_of(now) + TimeDelta::days(1);
-        let midnight = china().from_local_datetime(&tomorrow.and_time(NaiveTime::MIN)).single();
-        let end_of_today = midnight.map_or(now, |at| at.to_utc());
+        let end_of_today = end_of(wording::day_of(now)).unwrap_or(now);
         Self { now, end_of_today, soon: now + TimeDelta::hours(24) }
     }
+}
+
+fn end_of(day: NaiveDate) -> Option<DateTime<Utc>> {
+    let next = day.succ_opt()?.and_time(NaiveTime::MIN);
+    Some(china().from_local_datetime(&next).single()?.to_utc())
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -125,6 +129,13 @@ pub(super) struct QueueQuery {
     channel: String,
     #[serde(default)]
     level: String,
+    #[serde(default)]
+    unit: String,
+    #[serde(default)]
+    state: String,
+    /// Due on this day or before it.
+    #[serde(default)]
+    due: String,
     #[serde(default)]
     q: String,
     #[serde(default)]
@@ -137,12 +148,15 @@ impl QueueQuery {
         View::ALL.into_iter().find(|view| view.key() == self.view).unwrap_or_default()
     }
 
-    /// What was asked, as it is meant: without what no text can hold, and without a channel where
-    /// the view is one channel.
+    /// What was asked, as it is meant: without what no text can hold, and without what the
+    /// view says itself.
     fn cleaned(mut self) -> Self {
         self.q = clean_text(&self.q).trim().to_owned();
-        if self.view() == View::CallBack {
-            self.channel.clear();
+        match self.view() {
+            View::CallBack => self.channel.clear(),
+            View::Unclaimed | View::Resolved | View::Closed => self.state.clear(),
+            View::Overdue => self.due.clear(),
+            _ => {}
         }
         self
     }
@@ -151,6 +165,9 @@ impl QueueQuery {
         let mut filter = Filter {
             channel: ChannelKind::parse(&self.channel),
             level: self.level.parse().ok().and_then(Level::from_number),
+            unit: self.unit.parse().ok().map(UnitId),
+            state: TicketState::NAMES.into_iter().find(|name| *name == self.state),
+            due_before: self.due.parse().ok().and_then(end_of),
             ..Filter::default()
         };
         match view {
@@ -160,23 +177,35 @@ impl QueueQuery {
             View::Mine => filter.accountable = Some(session.staff),
             View::Soon => {
                 filter.due_from = Some(cuts.now);
-                filter.due_before = Some(cuts.soon);
+                filter.due_before =
+                    Some(filter.due_before.map_or(cuts.soon, |at| at.min(cuts.soon)));
             }
             View::Overdue => filter.due_before = Some(cuts.now),
-            View::Resolved => filter.resolved = true,
+            View::Resolved => filter.state = Some("resolved"),
             View::All | View::Closed => {}
         }
         filter
     }
 
+    fn given(&self) -> [(&'static str, &str); 6] {
+        [
+            ("channel", &self.channel),
+            ("level", &self.level),
+            ("unit", &self.unit),
+            ("state", &self.state),
+            ("due", &self.due),
+            ("q", &self.q),
+        ]
+    }
+
     fn is_filtered(&self) -> bool {
-        !(self.channel.is_empty() && self.level.is_empty() && self.q.is_empty())
+        self.given().into_iter().any(|(_, value)| !value.is_empty())
     }
 
     /// The address of this list from a place on.
     fn address(&self, view: View, after: Option<Cursor>) -> String {
         let mut address = format!("/desk?view={}", view.key());
-        for (key, value) in [("channel", &self.channel), ("level", &self.level), ("q", &self.q)] {
+        for (key, value) in self.given() {
             if !value.trim().is_empty() {
                 address.push_str(&format!("&{key}={}", percent(value.trim())));
             }
@@ -228,6 +257,7 @@ struct Row {
     problem: String,
     person: String,
     accountable: Option<String>,
+    unit: Option<String>,
     level: i16,
     state: &'static str,
     came: String,
@@ -286,6 +316,7 @@ impl Row {
             problem: row.problem.clone(),
             person,
             accountable: row.accountable.clone(),
+            unit: row.unit.clone(),
             level: row.level.number(),
             state: state_label(&row.state),
             came: wording::moment(row.registered_at, now),
@@ -305,6 +336,12 @@ struct QueuePage {
     /// None in a view of one channel.
     channels: Vec<Choice>,
     levels: Vec<Choice>,
+    /// None in an office without units.
+    units: Vec<Choice>,
+    /// None in a view of one state.
+    states: Vec<Choice>,
+    /// None where the view says by when.
+    due: Option<String>,
     q: String,
     filtered: bool,
     rows: Vec<Row>,
@@ -330,26 +367,23 @@ pub(super) async fn page(
     let after = Cursor::decode(&query.after);
     let mut db = app.pool.acquire().await?;
     // A whole number is that ticket, in whatever view, also when it is closed.
-    let mut found = match RegisterNumber::parse(&query.q, &frame.office.prefix) {
+    let units = store::office::units(&mut db, session.office).await?;
+    let found = match RegisterNumber::parse(&query.q, &frame.office.prefix) {
         Ok(number) => {
             let row = store::queue::by_number(&mut db, session.office, number).await?;
-            row.into_iter().collect()
+            Page { rows: row.into_iter().collect(), next: None }
         }
         Err(_) => {
             let which = if view == View::Closed { Which::Closed } else { Which::Open };
             let words = Words::of(&query.q);
             let words = words.as_ref();
-            store::search::list(&mut db, session.office, which, &filter, words, after, PAGE + 1)
-                .await?
+            store::search::list(&mut db, session.office, which, &filter, words, after, PAGE).await?
         }
     };
     drop(db);
     let counts = counts(&app, session.office, session.staff, cuts).await?;
-    let more = found.len() as i64 > PAGE;
-    found.truncate(PAGE as usize);
-    let last = found.last().filter(|_| more).map(QueueRow::cursor);
-    let next = last.map(|cursor| query.address(view, Some(cursor)));
-    let rows = found.iter().map(|row| Row::new(row, &frame.office.prefix, now)).collect();
+    let next = found.next.map(|cursor| query.address(view, Some(cursor)));
+    let rows = found.rows.iter().map(|row| Row::new(row, &frame.office.prefix, now)).collect();
     let views = View::ALL
         .into_iter()
         .map(|one| ViewLink {
@@ -360,40 +394,53 @@ pub(super) async fn page(
             alarming: one == View::Overdue && counts.overdue > 0,
         })
         .collect();
-    let any = |label: &str| Choice { value: String::new(), label: label.to_owned(), chosen: false };
-    let offered: &[ChannelKind] = if view == View::CallBack { &[] } else { &ChannelKind::ALL };
-    let channels = (!offered.is_empty())
-        .then(|| any("全部渠道"))
-        .into_iter()
-        .chain(offered.iter().map(|kind| Choice {
-            value: kind.as_str().to_owned(),
-            label: kind.label().to_owned(),
-            chosen: kind.as_str() == query.channel,
-        }))
-        .collect();
-    let levels = std::iter::once(any("全部级别"))
-        .chain(Level::ALL.into_iter().map(|level| Choice {
-            value: level.number().to_string(),
-            label: format!("{} 级 {}", level.number(), level.label()),
-            chosen: level.number().to_string() == query.level,
-        }))
-        .collect();
+    let channels = ChannelKind::ALL.map(|kind| (kind.as_str().to_owned(), kind.label().to_owned()));
+    let channels = if view == View::CallBack { Vec::new() } else { channels.to_vec() };
+    let levels = Level::ALL.map(|level| {
+        (level.number().to_string(), format!("{} 级 {}", level.number(), level.label()))
+    });
     Ok(html(&QueuePage {
         title: view.label().to_owned(),
         section: "queue",
         views,
         view: view.key(),
-        channels,
-        levels,
+        channels: choices("全部渠道", &query.channel, channels),
+        levels: choices("全部级别", &query.level, levels.to_vec()),
         filtered: query.is_filtered(),
         first: after.map(|_| query.address(view, None)),
         clear: format!("/desk?view={}", view.key()),
-        empty: nothing(view, &query, &frame, now),
+        empty: if next.is_some() {
+            "前面的反映里没有符合条件的，请点“下一页”接着往后找。".to_owned()
+        } else {
+            nothing(view, &query, &frame, now)
+        },
+        units: choices("全部股室", &query.unit, of_units(&units)),
+        states: choices("全部状态", &query.state, of_states(view)),
+        due: (view != View::Overdue).then(|| query.due.clone()),
         q: query.q.clone(),
         rows,
         next,
         frame,
     }))
+}
+
+/// What a filter offers, all first; nothing where there is nothing to choose.
+fn choices(all: &str, chosen: &str, of: Vec<(String, String)>) -> Vec<Choice> {
+    let all = (!of.is_empty()).then(|| (String::new(), all.to_owned()));
+    let choices = all.into_iter().chain(of);
+    choices.map(|(value, label)| Choice { chosen: value == chosen, value, label }).collect()
+}
+
+fn of_units(units: &[Unit]) -> Vec<(String, String)> {
+    units.iter().map(|unit| (unit.id.to_string(), unit.name.clone())).collect()
+}
+
+fn of_states(view: View) -> Vec<(String, String)> {
+    if matches!(view, View::Unclaimed | View::Resolved | View::Closed) {
+        return Vec::new();
+    }
+    let open = TicketState::NAMES.into_iter().filter(|state| *state != "closed");
+    open.map(|state| (state.to_owned(), state_label(state).to_owned())).collect()
 }
 
 /// The empty state: kind, and useful.

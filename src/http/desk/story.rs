@@ -6,7 +6,10 @@ use crate::{
         ticket::{Cause, Closing, Evaluation, Outcome},
         timer::TimerKind,
     },
-    store::ticket::{EventRow, Whole},
+    store::{
+        office::Unit,
+        ticket::{EventRow, Whole},
+    },
     wording,
 };
 use chrono::{DateTime, Utc};
@@ -25,7 +28,7 @@ pub(super) struct Chapter {
 }
 
 /// The story from the first event to the last; messages stand where they were received.
-pub(super) fn tell(whole: &Whole, now: DateTime<Utc>) -> Vec<Chapter> {
+pub(super) fn tell(whole: &Whole, units: &[Unit], now: DateTime<Utc>) -> Vec<Chapter> {
     whole
         .events
         .iter()
@@ -33,7 +36,7 @@ pub(super) fn tell(whole: &Whole, now: DateTime<Utc>) -> Vec<Chapter> {
             let happened = Happened::read(&event.kind, &event.data);
             let message = whole.messages.iter().find(|message| message.seq == event.seq);
             let title = match &happened {
-                Some(happened) => title(happened, now),
+                Some(happened) => title(happened, units, now),
                 None => format!("有一条新版本才认得的记录（{}）", event.kind),
             };
             Chapter {
@@ -56,7 +59,10 @@ fn who(event: &EventRow) -> String {
         ("citizen", _) => "群众".to_owned(),
         ("gateway", _) => "系统".to_owned(),
         (_, Some(name)) => name.clone(),
-        (_, None) => "工作人员".to_owned(),
+        (actor, None) => match actor.strip_prefix("api:") {
+            Some(program) => format!("接口 {program}"),
+            None => "工作人员".to_owned(),
+        },
     }
 }
 
@@ -74,7 +80,7 @@ fn attachment(attachment: &Attachment) -> String {
     }
 }
 
-fn title(happened: &Happened, now: DateTime<Utc>) -> String {
+fn title(happened: &Happened, units: &[Unit], now: DateTime<Utc>) -> String {
     let say = |at: &DateTime<Utc>| wording::moment(*at, now);
     let provisional = |is: &bool| if *is { "（暂定）" } else { "" };
     match happened {
@@ -103,7 +109,10 @@ fn title(happened: &Happened, now: DateTime<Utc>) -> String {
             };
             format!("判定原因：{cause}")
         }
-        Happened::Referred { .. } => "转办给股室".to_owned(),
+        Happened::Referred { unit } => match units.iter().find(|known| known.id == *unit) {
+            Some(unit) => format!("转办给{}", unit.name),
+            None => "转办给股室".to_owned(),
+        },
         Happened::FollowUpDue { .. } => "到了承诺的开始时间，提醒值班人员跟进".to_owned(),
         Happened::LimitNear { due_at, .. } => format!("提醒：{}到期", say(due_at)),
         Happened::Raised { to, due_at, provisional: p, opinion, .. } => {

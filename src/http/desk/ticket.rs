@@ -10,12 +10,14 @@ use crate::{
     desk::{self, DeskError},
     domain::{
         calendar::{Reason, Why},
+        event::Actor,
+        id::UnitId,
         register::RegisterNumber,
         ticket::NotAllowed,
     },
     http::Shared,
     offices::Office,
-    store::{self, queue::QueueRow},
+    store::{self, access::Session, office::Unit, queue::QueueRow},
     wording,
 };
 use askama::Template;
@@ -27,6 +29,7 @@ use axum::{
 };
 use chrono::{DateTime, Datelike, NaiveDate, Utc};
 use serde::Deserialize;
+use std::sync::Arc;
 
 /// A day of the strip that shows why a limit falls where it does.
 struct StripDay {
@@ -78,6 +81,10 @@ struct TicketPage {
     promise: Promise,
     story: Vec<Chapter>,
     can_claim: bool,
+    /// Where it is with.
+    unit: Option<String>,
+    /// Where it can be referred to; none when it cannot.
+    units: Vec<Unit>,
 }
 
 #[derive(Deserialize)]
@@ -99,6 +106,7 @@ pub(super) async fn page(
     let whole = store::ticket::whole(&mut db, frame.session.office, ticket)
         .await?
         .ok_or_else(Failure::gone)?;
+    let mut units = store::office::units(&mut db, frame.session.office).await?;
     drop(db);
     let now = app.clock.now();
     let row = &whole.row;
@@ -108,8 +116,15 @@ pub(super) async fn page(
             "之前已登记，内容以第一次为准。如果是另一件事，请再登记一次，写过的内容还在表单里。",
         ),
         "claimed" => Some("已认领，由您负责到底。"),
+        "referred" => Some("已转办。负责人不变，经过见下面的记录。"),
         _ => None,
     };
+    let story = story::tell(&whole, &units, now);
+    // R7.b: what somebody answers for and has no result yet.
+    if !(frame.receives() && matches!(row.state.as_str(), "accepted" | "in_progress")) {
+        units.clear();
+    }
+    units.retain(|unit| row.unit.as_ref() != Some(&unit.name));
     Ok(html(&TicketPage {
         title: ticket.display(&frame.office.prefix),
         section: "queue",
@@ -131,8 +146,10 @@ pub(super) async fn page(
         came: wording::moment(row.registered_at, now),
         came_exact: wording::exact(row.registered_at),
         promise: promise(row, &frame.office, now),
-        story: story::tell(&whole, now),
+        story,
         can_claim: row.state == "registered" && frame.receives(),
+        unit: row.unit.clone(),
+        units,
         frame,
     }))
 }
@@ -215,25 +232,84 @@ pub(super) async fn claim(
 ) -> Result<Response, Failure> {
     session.check_form(&form.csrf)?;
     must_receive(session.role)?;
+    let (office, ticket) = named(&app, &session, &number)?;
+    let claimed = desk::claim(&app.pool, &app.clock, office.id, ticket, session.staff).await;
+    answer(&app, &office, ticket, "claimed", claimed)
+}
+
+#[derive(Deserialize)]
+pub(super) struct Referral {
+    csrf: String,
+    #[serde(default)]
+    unit: String,
+}
+
+pub(super) async fn refer(
+    State(app): State<Shared>,
+    LoggedIn(session): LoggedIn,
+    Path(number): Path<String>,
+    Form(form): Form<Referral>,
+) -> Result<Response, Failure> {
+    session.check_form(&form.csrf)?;
+    must_receive(session.role)?;
+    let (office, ticket) = named(&app, &session, &number)?;
+    let by = Actor::Staff(session.staff);
+    let referred = match form.unit.parse().map(UnitId) {
+        Ok(unit) => desk::refer(&app.pool, &app.clock, office.id, ticket, unit, by).await,
+        Err(_) => Err(DeskError::NoUnit),
+    };
+    answer(&app, &office, ticket, "referred", referred)
+}
+
+fn named(
+    app: &Shared,
+    session: &Session,
+    number: &str,
+) -> Result<(Arc<Office>, RegisterNumber), Failure> {
     let office = app.offices.get(session.office).ok_or_else(Failure::gone)?;
-    let ticket = RegisterNumber::parse(&number, &office.prefix).map_err(|_| Failure::gone())?;
-    match desk::claim(&app.pool, &app.clock, session.office, ticket, session.staff).await {
+    let ticket = RegisterNumber::parse(number, &office.prefix).map_err(|_| Failure::gone())?;
+    Ok((office, ticket))
+}
+
+/// Back to the ticket, which says what was done; or what to do instead.
+fn answer(
+    app: &Shared,
+    office: &Office,
+    ticket: RegisterNumber,
+    what: &str,
+    done: Result<(), DeskError>,
+) -> Result<Response, Failure> {
+    let (status, title, text) = match done {
         Ok(()) => {
-            app.live.changed(session.office);
+            app.live.changed(office.id);
             let number = ticket.display(&office.prefix);
-            Ok(Redirect::to(&format!("/desk/tickets/{number}?done=claimed")).into_response())
+            return Ok(Redirect::to(&format!("/desk/tickets/{number}?done={what}")).into_response());
         }
-        Err(DeskError::NoTicket) => Err(Failure::gone()),
-        Err(DeskError::NotAllowed(NotAllowed::AlreadyClaimed)) => Err(Failure::says(
+        Err(DeskError::NoTicket) => return Err(Failure::gone()),
+        Err(DeskError::Store(error)) => return Err(error.into()),
+        Err(DeskError::NoUnit) => (
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "没有选股室",
+            "这次转办没有执行。请返回上一页，先选好要转给哪个股室，再点“转办”。",
+        ),
+        Err(DeskError::NotAllowed(NotAllowed::AlreadyClaimed)) => (
             StatusCode::CONFLICT,
             "已经有人认领",
             "这件反映刚刚由别人认领了。请返回队列，选下一件。",
-        )),
-        Err(DeskError::NotAllowed(_)) => Err(Failure::says(
+        ),
+        Err(DeskError::NotAllowed(NotAllowed::NotClaimed)) => (
             StatusCode::CONFLICT,
-            "现在不能认领",
-            "这件反映已经有结果。请刷新页面查看最新情况。",
-        )),
-        Err(DeskError::Store(error)) => Err(error.into()),
-    }
+            "还没有人认领",
+            "首次接待负责制：先认领，再转办。请返回上一页，先点“认领”。",
+        ),
+        Err(DeskError::NotAllowed(NotAllowed::NotWaiting)) => (
+            StatusCode::CONFLICT,
+            "正在等群众补充",
+            "这件反映在等群众补充材料，补齐后才能转办。请返回上一页查看要补什么。",
+        ),
+        Err(DeskError::NotAllowed(_)) => {
+            (StatusCode::CONFLICT, "现在不能这样办", "这件反映已经有结果。请刷新页面查看最新情况。")
+        }
+    };
+    Err(Failure::says(status, title, text))
 }
