@@ -41,6 +41,7 @@ fn account(mode: Mode) -> Account {
         encoding_aes_key_previous: Some(text(settings, "encoding_aes_key_previous").into()),
         mode,
         timestamp_window_s: 600,
+        api: None,
     }
 }
 
