@@ -1,9 +1,6 @@
 //! Custom messages (客服消息): to who has written or tapped recently (§6.1).
 
-use super::{
-    Act, Change, Openid, Platform, PlatformError, Trouble,
-    token::Unavailable,
-};
+use super::{Act, Change, Openid, Platform, PlatformError, Trouble, token::Unavailable};
 use chrono::{DateTime, Utc};
 use intake_contract::clean_text;
 use serde::de::IgnoredAny;

@@ -99,7 +99,7 @@ impl Download {
 
 /// What came: a file, or where it is.
 enum Came {
-    File(Download),
+    File(Box<Download>),
     Elsewhere(String),
 }
 
@@ -129,7 +129,11 @@ impl Platform {
     ///
     /// # Errors
     /// As [`Self::media`].
-    pub async fn page_voice(&self, server_id: &str, limit: usize) -> Result<Download, PlatformError> {
+    pub async fn page_voice(
+        &self,
+        server_id: &str,
+        limit: usize,
+    ) -> Result<Download, PlatformError> {
         self.fetch("media/get/jssdk", "/cgi-bin/media/get/jssdk", server_id, limit).await
     }
 
@@ -147,7 +151,7 @@ impl Platform {
             })
             .await?;
         let place = match came {
-            Came::File(download) => return Ok(download),
+            Came::File(download) => return Ok(*download),
             Came::Elsewhere(place) => place,
         };
         let refused = || PlatformError::new(call, Trouble::ForeignHost);
@@ -156,7 +160,7 @@ impl Platform {
             return Err(refused());
         }
         match self.came(call, url, limit).await? {
-            Came::File(download) => Ok(download),
+            Came::File(download) => Ok(*download),
             Came::Elsewhere(_) => Err(PlatformError::new(call, Trouble::NotUnderstood)),
         }
     }
@@ -172,7 +176,12 @@ impl Platform {
             && (same || known && url.port().is_none())
     }
 
-    async fn came(&self, call: &'static str, url: Url, limit: usize) -> Result<Came, PlatformError> {
+    async fn came(
+        &self,
+        call: &'static str,
+        url: Url,
+        limit: usize,
+    ) -> Result<Came, PlatformError> {
         #[derive(Deserialize)]
         struct Elsewhere {
             video_url: String,
@@ -190,7 +199,8 @@ impl Platform {
         let in_words = begins == Some(&b'{') || says.starts_with("text/") || says.contains("json");
         if !in_words {
             let left = limit;
-            return Ok(Came::File(Download { call, response, first, content_type, file_name, left }));
+            let file = Download { call, response, first, content_type, file_name, left };
+            return Ok(Came::File(Box::new(file)));
         }
         let mut words = first.unwrap_or_default().to_vec();
         words.extend(whole(call, response, WORDS_LIMIT).await?);
@@ -226,8 +236,9 @@ impl Platform {
         let head = format!(
             "--{boundary}\r\nContent-Disposition: form-data; name=\"media\"; filename=\"{name}\"\r\nContent-Type: {mime}\r\n\r\n"
         );
-        let body: Bytes =
-            [head.as_bytes(), picture, format!("\r\n--{boundary}--\r\n").as_bytes()].concat().into();
+        let body: Bytes = [head.as_bytes(), picture, format!("\r\n--{boundary}--\r\n").as_bytes()]
+            .concat()
+            .into();
         let given: Given = self
             .authorised(async |token| {
                 let query = [("access_token", token.expose()), ("type", "image")];

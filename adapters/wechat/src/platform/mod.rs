@@ -193,10 +193,7 @@ impl Platform {
 
     /// A call with a token. A token that the platform refuses is taken out of the shared store,
     /// unless somebody has renewed it, and the call is made once more.
-    async fn authorised<T, F>(
-        &self,
-        mut call: impl FnMut(Token) -> F,
-    ) -> Result<T, PlatformError>
+    async fn authorised<T, F>(&self, mut call: impl FnMut(Token) -> F) -> Result<T, PlatformError>
     where
         F: Future<Output = Result<T, PlatformError>>,
     {

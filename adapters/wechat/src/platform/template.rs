@@ -185,7 +185,7 @@ mod tests {
     fn fields_are_cut_by_characters_and_numbers_are_never_cut() {
         let shown = |name: &str, value: &str| Field::text(name, value).unwrap().value;
         let long = "社会保障卡补办申请因材料不全被退回三次请予以协调";
-        assert_eq!(shown("thing1", long), "社会保障卡补办申请因材料不全被退回三…");
+        assert_eq!(shown("thing1", long), "社会保障卡补办申请因材料不全被退回三次…");
         assert_eq!(shown("thing2", "一行\n又一行\u{1d}"), "一行 又一行");
         assert_eq!(shown("phrase3", "正在办理当中"), "正在办理当");
         assert_eq!(shown("name4", "阿卜杜热合曼·阿卜杜拉"), "阿卜杜热合曼·阿卜…");
