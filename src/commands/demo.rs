@@ -14,6 +14,7 @@ use intake_gateway::{
     gateway::{self, Gateway, Role as Process, StartError},
     lifecycle,
     offices::Office,
+    platform::{RedisTokens, platform},
     secret,
     store::{
         self,
@@ -21,9 +22,10 @@ use intake_gateway::{
     },
     telemetry, wording,
 };
+use intake_wechat::platform::{Button, Menu, PlatformError, QrLife};
 use secrecy::ExposeSecret;
 use sqlx::{PgConnection, PgPool};
-use std::{path::Path, process::ExitCode};
+use std::{path::Path, process::ExitCode, sync::Arc};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -151,6 +153,7 @@ pub async fn run(file: Option<&Path>, access: &Path) -> Result<ExitCode, StartEr
         over.cancel();
         let _ = serving.await;
     }
+    let gateway_pool = pool.clone();
     let gateway = Gateway::new(&config, pool, Clock::system()).await?;
     let serving = tokio::spawn(gateway.serve(public, ops, Process::All, stop.clone()));
     if fresh {
@@ -164,6 +167,7 @@ pub async fn run(file: Option<&Path>, access: &Path) -> Result<ExitCode, StartEr
         wechat_platform::stand_in(&written.base, &written.wechat, &secrets.app_secret, &platform)?;
     let citizens = standin.url().to_owned();
     tokio::spawn(standin.serve(platform));
+    put_up(&config, &gateway_pool, office).await?;
     if !stop.is_cancelled() {
         // Last: whoever waits for this file finds everything ready.
         write(access, &written)?;
@@ -172,6 +176,25 @@ pub async fn run(file: Option<&Path>, access: &Path) -> Result<ExitCode, StartEr
     let _ = serving.await;
     let _ = std::fs::remove_file(access);
     Ok(ExitCode::SUCCESS)
+}
+
+/// The account's menu and a code for a counter, given to the platform by the gateway's own client.
+async fn put_up(config: &Config, pool: &PgPool, office: OfficeId) -> Result<(), StartError> {
+    let refused = |error: PlatformError| StartError::caused("the stand-in refused", error);
+    let tokens = RedisTokens::new(config.redis_url.expose_secret(), &config.schedule.prefix)
+        .map_err(|_| StartError::new("redis_url cannot be understood"))?;
+    let Some(account) = config.wechat.first() else { return Ok(()) };
+    let platform = platform(&account.settings, office, pool.clone(), Arc::new(tokens))
+        .map_err(|(key, says)| StartError::new(format!("wechat[0].{key} {says}")))?;
+    let Some(platform) = platform else { return Ok(()) };
+    let click = |name: &str, key: &str| Button::Click { name: name.into(), key: key.into() };
+    let more = vec![click("评价", "EVALUATE"), click("人工", "HUMAN"), click("帮助", "HELP")];
+    let more = Button::Group { name: "服务".to_owned(), buttons: more };
+    let menu =
+        Menu { buttons: vec![click("我要反映", "NEW"), click("查进度", "PROGRESS"), more] };
+    platform.create_menu(&menu).await.map_err(refused)?;
+    platform.qr_code("反映窗口", QrLife::Permanent).await.map_err(refused)?;
+    Ok(())
 }
 
 fn address(listener: &TcpListener) -> String {
