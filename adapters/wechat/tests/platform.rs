@@ -497,8 +497,14 @@ async fn what_citizens_send_is_fetched_until_its_three_days_are_over() {
     assert_eq!(fetched.file_name.as_deref(), Some("photo.png"));
     let fetched = whole(element(voice, "MediaId16K")).await.unwrap();
     assert!(fetched.bytes.starts_with(b"#!AMR-WB\n"));
-    let spoken = replica.page_voice(element(voice, "MediaId"), MEDIA_LIMIT).await.unwrap();
-    assert!(spoken.whole().await.unwrap().bytes.starts_with(b"#!AMR\n"));
+    world.standin.act(world.citizen.as_str(), Does::PageVoice).await;
+    let spoken = world.standin.page_voice().unwrap();
+    let fetched = replica.page_voice(&spoken, MEDIA_LIMIT).await.unwrap();
+    assert!(fetched.whole().await.unwrap().bytes.starts_with(b"speex"));
+    // A message's voice is not a page's, nor the other way round.
+    assert_eq!(whole(&spoken).await.unwrap_err().trouble(), Trouble::Media);
+    let other = replica.page_voice(element(voice, "MediaId"), MEDIA_LIMIT).await;
+    assert_eq!(other.unwrap_err().trouble(), Trouble::Media);
     let fetched = whole(element(video, "MediaId")).await.unwrap();
     assert!(fetched.bytes.ends_with(b"isom"), "a video is fetched from its own place");
     assert_eq!(fetched.content_type.as_deref(), Some("video/mp4"));

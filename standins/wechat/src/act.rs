@@ -18,6 +18,9 @@ pub enum Act {
     Photo(Option<Bytes>),
     /// Speaks: a second of silence in AMR.
     Voice,
+    /// Speaks on a page, by the JS-SDK: nothing is delivered, and the file is fetched by
+    /// `media/get/jssdk` alone.
+    PageVoice,
     /// Sends a video; it has a place of its own, as at the platform.
     Video,
     /// Sends where they are.
@@ -171,6 +174,11 @@ fn prepare(shared: &Shared, openid: &str, act: &Act) -> Option<(Delivery, bool)>
             let wide = state.keep("voice/amr", "voice.amr", silence("#!AMR-WB\n"), now);
             let fields = [("MediaId", id.as_str()), ("Format", "amr"), ("MediaId16K", &wide)];
             (Delivery::message("voice", &fields), How::Said, "[语音 1″]".to_owned())
+        }
+        Act::PageVoice => {
+            state.page_voice =
+                Some(state.keep("voice/speex", "voice.speex", silence("speex"), now));
+            return None;
         }
         Act::Video => {
             let bytes = Bytes::from_static(b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom");

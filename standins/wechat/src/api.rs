@@ -4,7 +4,9 @@ use super::{
     Shared,
     act::{notice_receipt, report, template_receipt},
     multipart,
-    state::{Entry, How, Issued, NOTICE, NOTICE_FIELDS, NOTICE_LONG_TERM, State, TEMPLATES},
+    state::{
+        Entry, How, Issued, NOTICE, NOTICE_FIELDS, NOTICE_LONG_TERM, State, Stored, TEMPLATES,
+    },
 };
 use axum::{
     Json, Router,
@@ -119,8 +121,8 @@ async fn dispatch(
         "message/custom/send" => custom(shared, &document()?, now),
         "message/template/send" => template(shared, &document()?, now).await,
         "message/subscribe/bizsend" => notice(shared, &document()?, now).await,
-        "media/get" => file(shared, get("media_id"), now),
-        "media/get/jssdk" => file(shared, get("media_id"), now),
+        "media/get" => file(shared, get("media_id"), false, now),
+        "media/get/jssdk" => file(shared, get("media_id"), true, now),
         "media/upload" => upload(shared, headers, &body, now),
         "menu/create" => {
             let menu = document()?;
@@ -369,9 +371,11 @@ async fn notice(shared: &Arc<Shared>, message: &Value, now: DateTime<Utc>) -> An
     Ok(Json(json!({ "errcode": 0, "errmsg": "ok", "msgid": msg_id })).into_response())
 }
 
-fn file(shared: &Shared, id: &str, now: DateTime<Utc>) -> Answer {
+/// A file; `of_a_page`: what the JS-SDK uploaded, which has a call of its own (§7).
+fn file(shared: &Shared, id: &str, of_a_page: bool, now: DateTime<Utc>) -> Answer {
     let state = shared.state();
-    let stored = state.file(id, now).ok_or(40_007)?;
+    let right = |stored: &&Stored| (stored.mime == "voice/speex") == of_a_page;
+    let stored = state.file(id, now).filter(right).ok_or(40_007)?;
     if stored.mime == "video/mp4" {
         let url = format!("{}/video/{id}", shared.url);
         return Ok((

@@ -159,6 +159,12 @@ impl StandIn {
         state.citizen(openid).map(|citizen| citizen.talk.clone()).unwrap_or_default()
     }
 
+    /// The server id of the last [`Act::PageVoice`].
+    #[must_use]
+    pub fn page_voice(&self) -> Option<String> {
+        self.0.state().page_voice.clone()
+    }
+
     /// How often a path of the API was called, answered or not.
     #[must_use]
     pub fn calls(&self, path: &str) -> usize {

@@ -128,6 +128,8 @@ pub(crate) struct State {
     pub(crate) tokens: Vec<Issued>,
     pub(crate) forced: Vec<DateTime<Utc>>,
     pub(crate) media: HashMap<String, Stored>,
+    /// The last voice that was recorded on a page.
+    pub(crate) page_voice: Option<String>,
     /// The menu, as it was given.
     pub(crate) menu: Value,
     /// QR codes: ticket, scene, until when.
@@ -164,6 +166,7 @@ impl State {
             tokens: Vec::new(),
             forced: Vec::new(),
             media: HashMap::new(),
+            page_voice: None,
             menu: Value::Null,
             codes: Vec::new(),
             visits: HashMap::new(),
