@@ -50,6 +50,20 @@ pub enum Consented {
     Restored,
 }
 
+impl Consented {
+    /// How many notices a one-time template allows after this, where it allowed `left`. Besides,
+    /// a notice that was sent takes one, and [`Trouble::NoConsent`] says that none is left. A
+    /// long-term template is counted in the same way, and none is taken.
+    #[must_use]
+    pub fn left_after(self, left: u32) -> u32 {
+        match self {
+            Self::Given => left.saturating_add(1),
+            Self::Declined | Self::Restored => left,
+            Self::Revoked => 0,
+        }
+    }
+}
+
 /// A citizen's consent changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConsentChange {

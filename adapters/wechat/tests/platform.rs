@@ -460,6 +460,9 @@ async fn a_notice_needs_a_consent_and_uses_it_up() {
     let consented: Vec<_> = changes.iter().map(|change| change.consented).collect();
     let wanted = [Consented::Given, Consented::Declined, Consented::Given, Consented::Revoked];
     assert_eq!(consented, wanted);
+    // In the order in which they came: given, declined, taken back, given again.
+    let order = [Consented::Given, Consented::Declined, Consented::Revoked, Consented::Given];
+    assert_eq!(order.into_iter().fold(0, |left, change| change.left_after(left)), 1);
     world.standin.switch(|s| s.receipts_first = true);
     let sent = replica.send_notice(notice).await.unwrap();
     let receipts = world.gateway.events("subscribe_msg_sent_event")[0].receipts();
