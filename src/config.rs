@@ -566,6 +566,12 @@ mod tests {
 
     #[test]
     fn a_wrong_setting_is_refused_by_its_key() {
+        let wechat = |api: &str| {
+            format!(
+                "[[wechat]]\noffice = 'a'\nid = 'main'\napp_id = 'wx1'\noriginal_id = 'gh_1'\ntoken = 'abcdef'\nmode = 'plain'\n{api}"
+            )
+        };
+        let secret = "secret = '0123456789abcdef0123456789abcdef'";
         for (text, key) in [
             ("[http]\nlisten = 'nowhere'", "http.listen"),
             ("[http]\nlissten = '127.0.0.1:1'", "http.lissten is not known"),
@@ -611,6 +617,20 @@ mod tests {
                 "hotline[0].replay_window_s",
             ),
             ("[[hotline]]\noffice = 'a'\nid = 'p'\nkeys = [{ id = 'k' }]", "secret is missing"),
+            (&wechat("api = { secret = 'short' }"), "wechat[0].api.secret is not an AppSecret"),
+            (
+                &wechat(&format!("api = {{ {secret}, base_url = 'http://api.test' }}")),
+                "api.base_url",
+            ),
+            (
+                &wechat(&format!("api = {{ {secret}, open_url = 'https://a.test/?b' }}")),
+                "api.open_url",
+            ),
+            (
+                &wechat(&format!("api = {{ {secret}, answer_timeout_s = 0 }}")),
+                "api.answer_timeout_s",
+            ),
+            (&wechat("api = { base_url = 'https://api.test' }"), "secret is missing"),
         ] {
             let refusal = refusal(text);
             assert!(refusal.contains(key), "{text}: {refusal}");

@@ -13,13 +13,14 @@ pub async fn run(app: Shared, shutdown: CancellationToken) {
     let turn = Wake::default();
     while !shutdown.is_cancelled() {
         if let Err(error) = tidy(&app).await {
-            tracing::warn!(error = %telemetry::causes(&error), "old logins could not be removed");
+            tracing::warn!(error = %telemetry::causes(&error), "what is over could not be removed");
         }
         turn.wait(EVERY, &shutdown).await;
     }
 }
 
-/// Removes attempts to log in that nobody counts any more, and sessions that are over.
+/// Removes attempts to log in that nobody counts any more, sessions that are over, and what WeChat
+/// allowed to send and allows no more.
 ///
 /// # Errors
 /// [`StoreError`].
@@ -27,14 +28,15 @@ pub async fn tidy(app: &Shared) -> Result<u64, StoreError> {
     let (now, desk) = (app.clock.now(), &app.desk);
     store::within(Duration::from_secs(60), async {
         let mut db = app.pool.acquire().await?;
-        store::access::purge(
+        let logins = store::access::purge(
             &mut db,
             now,
             now - TimeDelta::minutes(desk.lock_min),
             now - TimeDelta::minutes(desk.session_idle_min),
             now - TimeDelta::hours(desk.session_h),
         )
-        .await
+        .await?;
+        Ok(logins + store::allowance::purge(&mut db, now).await?)
     })
     .await
 }

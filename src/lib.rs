@@ -14,6 +14,7 @@ pub mod http;
 pub mod intake;
 pub mod lifecycle;
 pub mod offices;
+pub mod platform;
 pub mod quarantine;
 pub mod relay;
 pub mod schedule;

@@ -1,7 +1,7 @@
 use super::{
     evening,
     serve::listen,
-    simulate::{Access, HotlineAccess, Outside, StaffAccess, WechatAccess},
+    simulate::{Access, HotlineAccess, Outside, StaffAccess, WechatAccess, wechat_platform},
     sql, store as failed,
 };
 use base64::{Engine, prelude::BASE64_STANDARD_NO_PAD};
@@ -14,6 +14,7 @@ use intake_gateway::{
     gateway::{self, Gateway, Role as Process, StartError},
     lifecycle,
     offices::Office,
+    platform::{RedisTokens, platform},
     secret,
     store::{
         self,
@@ -21,9 +22,10 @@ use intake_gateway::{
     },
     telemetry, wording,
 };
+use intake_wechat::platform::{Button, Menu, PlatformError, QrLife};
 use secrecy::ExposeSecret;
 use sqlx::{PgConnection, PgPool};
-use std::{path::Path, process::ExitCode};
+use std::{path::Path, process::ExitCode, sync::Arc};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -42,9 +44,13 @@ const STAFF: [(&str, &str, Role, Option<&str>); 8] = [
     ("admin", "管理员", Role::Administrator, None),
 ];
 
+/// Where the stand-in for the WeChat platform is, unless another program is there.
+const PLATFORM: ([u8; 4], u16) = ([127, 0, 0, 1], 8081);
+
 /// New secrets at each start: nothing of the demo opens anything else.
 struct Secrets {
     wechat: WechatAccess,
+    app_secret: String,
     hotline: HotlineAccess,
 }
 
@@ -61,6 +67,7 @@ impl Secrets {
                 app_id,
                 original_id,
             },
+            app_secret: wechat_platform::new_secret(),
             hotline: HotlineAccess {
                 source: "pbx1".to_owned(),
                 key_id: "k1".to_owned(),
@@ -69,11 +76,12 @@ impl Secrets {
         }
     }
 
-    /// As a configuration: the channels belong to the demo's office.
-    fn config(&self) -> String {
-        let Self { wechat: w, hotline: h } = self;
+    /// As a configuration: the channels belong to the demo's office, the platform is at `platform`.
+    fn config(&self, platform: &str) -> String {
+        let Self { wechat: w, app_secret, hotline: h } = self;
         format!(
             "{}\n[[wechat]]\noffice = \"{CODE}\"\nid = \"{}\"\ntoken = \"{}\"\nencoding_aes_key = \"{}\"\napp_id = \"{}\"\noriginal_id = \"{}\"\n\
+             api = {{ base_url = \"{platform}\", open_url = \"{platform}\", secret = \"{app_secret}\" }}\n\
              [[hotline]]\noffice = \"{CODE}\"\nid = \"{}\"\nkeys = [{{ id = \"{}\", secret = \"{}\" }}]\n",
             include_str!("../../config/demo.toml"),
             w.account,
@@ -92,7 +100,11 @@ impl Secrets {
 /// Ctrl-C.
 pub async fn run(file: Option<&Path>, access: &Path) -> Result<ExitCode, StartError> {
     let secrets = Secrets::new();
-    let config = Config::load_over(&secrets.config(), file)
+    let platform = match wechat_platform::bind(PLATFORM.into()).await {
+        Ok(listener) => listener,
+        Err(_) => wechat_platform::bind((PLATFORM.0, 0).into()).await?,
+    };
+    let config = Config::load_over(&secrets.config(&address(&platform)), file)
         .map_err(|error| StartError::new(error.to_string()))?;
     telemetry::logs(config.log.json, &config.log.filter);
     let stop = CancellationToken::new();
@@ -111,9 +123,6 @@ pub async fn run(file: Option<&Path>, access: &Path) -> Result<ExitCode, StartEr
         past(&config, pool.clone(), office).await?;
     }
 
-    let address = |listener: &tokio::net::TcpListener| {
-        listener.local_addr().map(|at| format!("http://{at}")).unwrap_or_default()
-    };
     let written = Access {
         base: address(&public),
         ops: address(&ops),
@@ -144,6 +153,7 @@ pub async fn run(file: Option<&Path>, access: &Path) -> Result<ExitCode, StartEr
         over.cancel();
         let _ = serving.await;
     }
+    let gateway_pool = pool.clone();
     let gateway = Gateway::new(&config, pool, Clock::system()).await?;
     let serving = tokio::spawn(gateway.serve(public, ops, Process::All, stop.clone()));
     if fresh {
@@ -153,14 +163,42 @@ pub async fn run(file: Option<&Path>, access: &Path) -> Result<ExitCode, StartEr
     } else {
         println!("演示数据已在，不再重复演示当晚的反映；重新开始请用 make demo-clean。");
     }
+    let standin =
+        wechat_platform::stand_in(&written.base, &written.wechat, &secrets.app_secret, &platform)?;
+    let citizens = standin.url().to_owned();
+    tokio::spawn(standin.serve(platform));
+    put_up(&config, &gateway_pool, office).await?;
     if !stop.is_cancelled() {
         // Last: whoever waits for this file finds everything ready.
         write(access, &written)?;
-        say(&written, access);
+        say(&written, &citizens, access);
     }
     let _ = serving.await;
     let _ = std::fs::remove_file(access);
     Ok(ExitCode::SUCCESS)
+}
+
+/// The account's menu and a code for a counter, given to the platform by the gateway's own client.
+async fn put_up(config: &Config, pool: &PgPool, office: OfficeId) -> Result<(), StartError> {
+    let refused = |error: PlatformError| StartError::caused("the stand-in refused", error);
+    let tokens = RedisTokens::new(config.redis_url.expose_secret(), &config.schedule.prefix)
+        .map_err(|_| StartError::new("redis_url cannot be understood"))?;
+    let Some(account) = config.wechat.first() else { return Ok(()) };
+    let platform = platform(&account.settings, office, pool.clone(), Arc::new(tokens))
+        .map_err(|(key, says)| StartError::new(format!("wechat[0].{key} {says}")))?;
+    let Some(platform) = platform else { return Ok(()) };
+    let click = |name: &str, key: &str| Button::Click { name: name.into(), key: key.into() };
+    let more = vec![click("评价", "EVALUATE"), click("人工", "HUMAN"), click("帮助", "HELP")];
+    let more = Button::Group { name: "服务".to_owned(), buttons: more };
+    let menu =
+        Menu { buttons: vec![click("我要反映", "NEW"), click("查进度", "PROGRESS"), more] };
+    platform.create_menu(&menu).await.map_err(refused)?;
+    platform.qr_code("反映窗口", QrLife::Permanent).await.map_err(refused)?;
+    Ok(())
+}
+
+fn address(listener: &TcpListener) -> String {
+    listener.local_addr().map(|at| format!("http://{at}")).unwrap_or_default()
 }
 
 /// The same port for two gateways, one after the other.
@@ -289,8 +327,9 @@ fn write(path: &Path, access: &Access) -> Result<(), StartError> {
     std::fs::rename(&draft, path).map_err(said)
 }
 
-fn say(access: &Access, path: &Path) {
-    println!("\n反映队列：  {}/desk", access.base);
+fn say(access: &Access, citizens: &str, path: &Path) {
+    println!("\n当一回市民：{citizens}    （微信替身：在这里写，在队列里看）");
+    println!("反映队列：  {}/desk", access.base);
     println!("健康检查：  {}/readyz    指标：{}/metrics", access.ops, access.ops);
     println!("可用的登录：");
     for person in &access.staff {

@@ -4,6 +4,7 @@
 //! one order everywhere: `register`, `ticket`, `timer`, `inbound`; within a table by key.
 
 pub mod access;
+pub mod allowance;
 pub mod calendar;
 pub mod intake;
 pub mod lease;

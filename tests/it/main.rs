@@ -18,6 +18,7 @@ mod intake;
 mod limits;
 mod outage;
 mod plans;
+mod platform;
 mod quarantine;
 mod queue;
 mod relay;

@@ -1,6 +1,7 @@
 use crate::{
     crypto::{Key, Keys, signature_fits},
     message::{Content, EventKind, Inbound, Message, MessageError},
+    platform::Api,
     query,
     reply::{Reply, envelope},
     words::ServiceWords,
@@ -61,6 +62,9 @@ pub struct Account {
     /// How far a callback's timestamp may be from now, in seconds.
     #[serde(default = "window")]
     pub timestamp_window_s: i64,
+    /// The platform's API, for what is sent of the account's own accord.
+    #[serde(default)]
+    pub api: Option<Api>,
 }
 
 /// A setting is wrong; names the key.
@@ -112,6 +116,9 @@ impl Account {
         }
         if !(30..=86_400).contains(&self.timestamp_window_s) {
             return wrong("timestamp_window_s", "must be 30 to 86400");
+        }
+        if let Some(api) = &self.api {
+            api.check().map_err(|(key, says)| AccountError { key, says })?;
         }
         Ok(())
     }

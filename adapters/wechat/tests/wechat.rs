@@ -10,6 +10,7 @@ use intake_wechat::{
     Account, Mode, ServiceWords, WechatChannel,
     crypto::{Key, signature},
     message::{Content, EventKind, Inbound, Message},
+    receipt::{Consented, Delivered},
     reply::{Reply, envelope},
     sender::Sender,
     xml::Element,
@@ -41,6 +42,7 @@ fn account(mode: Mode) -> Account {
         encoding_aes_key_previous: Some(text(settings, "encoding_aes_key_previous").into()),
         mode,
         timestamp_window_s: 600,
+        api: None,
     }
 }
 
@@ -295,6 +297,46 @@ fn expected(id: &str, inbound: &Inbound, expect: &Value) {
             }
         }
     }
+}
+
+#[test]
+fn receipts_and_consents_are_read_from_their_events() {
+    let (mut receipts, mut consents) = (Vec::new(), Vec::new());
+    for vector in list(&vectors()["callbacks"]) {
+        let inbound = Inbound::parse(text(vector, "plaintext_xml")).expect("understood");
+        let Content::Event(event) = inbound.content else { continue };
+        receipts.extend(event.receipts());
+        consents.extend(event.consents());
+    }
+    assert!(receipts.iter().any(|r| r.delivered == Delivered::Yes), "{receipts:?}");
+    assert!(receipts.iter().any(|r| r.delivered == Delivered::Refused), "{receipts:?}");
+    let consents: Vec<_> = consents.iter().map(|c| (c.template_id.as_str(), c.consented)).collect();
+    assert_eq!(consents, [("TPL_A", Consented::Given), ("TPL_B", Consented::Declined)]);
+    let sender = Sender::new("token", None, "wx1", "gh_1");
+    let event = |fields: &[(&str, &str)]| {
+        let xml = sender.message("o1", "event", fields, "", 1_770_000_000);
+        match Inbound::parse(&xml).expect("understood").content {
+            Content::Event(event) => event,
+            other => panic!("{other:?}"),
+        }
+    };
+    let huge = "18446744073709551615";
+    for (status, delivered) in [
+        ("success", Delivered::Yes),
+        ("failed:user block", Delivered::Refused),
+        ("failed: user block", Delivered::Refused),
+        ("failed: system failed", Delivered::Failed),
+        ("failed:freq limit", Delivered::TooFrequent),
+        ("failed:other", Delivered::Otherwise("failed:other".to_owned())),
+    ] {
+        let fields = [("Event", "TEMPLATESENDJOBFINISH"), ("MsgID", huge), ("Status", status)];
+        let [receipt] = &event(&fields).receipts()[..] else { panic!("{status}") };
+        assert_eq!(receipt.msg_id.as_deref(), Some(huge));
+        assert_eq!(receipt.delivered, delivered, "{status}");
+    }
+    // A receipt that names no message is a receipt still.
+    let fields = [("Event", "TEMPLATESENDJOBFINISH"), ("MsgID", "0"), ("Status", "success")];
+    assert_eq!(event(&fields).receipts()[0].msg_id, None);
 }
 
 #[test]

@@ -19,8 +19,8 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 pub const OFFICE: &str = "tieling";
-const TOKEN: &str = "gov_center_token_2026";
-const KEY: &str = "Zm9vYmFyYmF6cXV4MDEyMzQ1Njc4OUFCQ0RFRkdISUp";
+pub const TOKEN: &str = "gov_center_token_2026";
+pub const KEY: &str = "Zm9vYmFyYmF6cXV4MDEyMzQ1Njc4OUFCQ0RFRkdISUp";
 const APP_ID: &str = "wx5f1c9e8a7b6d4c3e";
 const ORIGINAL_ID: &str = "gh_8a1b2c3d4e5f";
 const HOTLINE_SECRET: &str = "test-secret";
@@ -283,6 +283,12 @@ pub fn number_in(text: &str) -> String {
 
 pub fn wechat_sender() -> WechatSender {
     WechatSender::new(TOKEN, Some(KEY), APP_ID, ORIGINAL_ID)
+}
+
+/// The account as the gateway's settings name it, without the platform's API.
+pub fn account() -> intake_wechat::Account {
+    let settings = config("postgres://x", "redis://x", "t", "");
+    settings.wechat.into_iter().map(|entry| entry.settings).next().unwrap()
 }
 
 pub fn config(database_url: &str, redis_url: &str, prefix: &str, settings: &str) -> Config {

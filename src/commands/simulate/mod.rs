@@ -1,3 +1,5 @@
+pub mod wechat_platform;
+
 use base64::{Engine, prelude::BASE64_STANDARD};
 use chrono::{DateTime, Utc};
 use intake_contract::china;
@@ -70,6 +72,8 @@ pub enum Command {
         #[arg(long, default_value_t = 1)]
         times: u32,
     },
+    /// The WeChat platform itself, for a gateway that runs: on its page one is the citizen.
+    WechatPlatform(wechat_platform::Arguments),
     /// Somebody left a recording; prints the answer.
     Hotline {
         #[command(flatten)]
@@ -130,6 +134,7 @@ pub async fn run(command: Command) -> Result<ExitCode, StartError> {
                 println!("{}", outside.wechat_text(&openid, &text, &msg_id, now).await?);
             }
         }
+        Command::WechatPlatform(arguments) => return wechat_platform::run(arguments).await,
         Command::Hotline { at, caller, duration, started_at, recording_id } => {
             let outside = Outside::new(read(&at)?)?;
             let started = started_at.unwrap_or_else(|| local(now));
