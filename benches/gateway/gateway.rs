@@ -44,11 +44,7 @@ impl Gateway {
         Self::on_as(&url, pool, redis, role).await
     }
 
-    pub async fn on(url: &str, pool: PgPool, redis: &str) -> Self {
-        Self::on_as(url, pool, redis, "all").await
-    }
-
-    async fn on_as(url: &str, pool: PgPool, redis: &str, role: &str) -> Self {
+    pub async fn on_as(url: &str, pool: PgPool, redis: &str, role: &str) -> Self {
         let free = || std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let (address, ops) = (free(), free());
         let prefix = crate::prefix();

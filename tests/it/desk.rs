@@ -279,7 +279,7 @@ async fn r7_b_who_receives_refers_what_is_claimed_to_a_unit_and_r7_e_stays_accou
     let page = zhao.get(&format!("{path}?done=referred")).await.text();
     assert!(page.contains("已转办。") && page.contains("赵敏 负责办理"), "{page}");
     assert_eq!(page.matches("转办给社保股").count(), 1);
-    assert!(page.contains("现在社保股，改转给"));
+    assert!(page.contains("已转社保股，改转给"));
     let leader = Desk::login(&gateway, "zhou.hong").await;
     assert!(!leader.get(path).await.text().contains("/refer\""));
     let refused = refer(&leader, &leader.csrf().await, "1").await;
