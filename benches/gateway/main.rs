@@ -200,6 +200,13 @@ async fn own_pool(url: &str, redis: &str) -> (Config, PgPool) {
     (config, pool)
 }
 
+/// A connection with patience: FLUSHALL after millions of timers takes its time.
+async fn redis_connection(client: &redis::Client) -> redis::aio::MultiplexedConnection {
+    let patient =
+        redis::AsyncConnectionConfig::new().set_response_timeout(Some(Duration::from_secs(60)));
+    client.get_multiplexed_async_connection_with_config(&patient).await.unwrap()
+}
+
 /// A prefix that no other run uses.
 fn prefix() -> String {
     format!("bench{}", hex::encode(secret::random::<4>()))

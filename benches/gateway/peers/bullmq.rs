@@ -96,7 +96,7 @@ impl Peer {
     async fn herd(&self, count: i64, workers: usize) -> Jobs {
         tickets(&self.pool, count).await;
         let client = redis::Client::open(self.redis.as_str()).unwrap();
-        let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+        let mut connection = crate::redis_connection(&client).await;
         let () = redis::cmd("FLUSHALL").query_async(&mut connection).await.unwrap();
         let before = used_memory(&mut connection).await;
         // It adds some thousand a second; the workers start before the instant.

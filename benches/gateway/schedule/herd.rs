@@ -34,7 +34,7 @@ pub async fn run(server: &str, redis: &str, count: i64) -> Herd {
     let stage = Stage::set(server, redis, count).await;
     let runner = &stage.runner;
     let client = redis::Client::open(redis).unwrap();
-    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    let mut connection = crate::redis_connection(&client).await;
 
     // Bytes: what the index' keys take, everything counted, and by how much all of Redis grew.
     let () = redis::cmd("FLUSHALL").query_async(&mut connection).await.unwrap();
