@@ -28,7 +28,8 @@ pub async fn run(plan: &Plan, server: &str, redis: &str) -> Value {
         Ok(folder) => folder,
         Err(why) => return why,
     };
-    let gateway = Gateway::start(server, redis, "intake_beside_python").await;
+    // With the role that does what the peer does: it tells nobody, fires no timers, indexes no words.
+    let gateway = Gateway::start_as(server, redis, "intake_beside_python", "web").await;
     let peer = Peer::start(&folder, server).await;
     for address in [gateway.address, peer.address] {
         load::run(address, 8, Duration::from_secs(1)).await;
