@@ -145,7 +145,8 @@ fn report(connections: usize, rounds: &[Round]) -> Value {
 /// The same with ever more tickets there already: what is written must not cost more.
 pub async fn growth(plan: &Plan, server: &str, redis: &str) -> Value {
     println!("\nThe same at {} connections, with tickets there already", GROWTH_CONNECTIONS);
-    let gateway = Gateway::start(server, redis, "intake_growth").await;
+    // Intake alone: the indexer would be at work on what was there already all the time.
+    let gateway = Gateway::start_as(server, redis, "intake_growth", "web").await;
     let mut rows = Vec::new();
     let mut there = 0;
     for &size in &plan.sizes {
