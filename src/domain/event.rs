@@ -40,6 +40,9 @@ pub enum Happened {
         /// RD3.2: these words made the matter an emergency.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         urgent: bool,
+        /// R7.2: they gave a name or a telephone for the form.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        contact: bool,
     },
     /// R7.e: the first receiver; answers for the matter to the end.
     Claimed {
@@ -119,6 +122,8 @@ pub enum Happened {
         /// By when.
         until: DateTime<Utc>,
     },
+    /// The citizen asked to talk to a person (人工).
+    PersonWanted,
     /// Work goes on.
     Resumed,
     /// There is a result, and the citizen was told.

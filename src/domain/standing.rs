@@ -55,7 +55,8 @@ impl Standing {
             | Happened::MessageReceived { .. }
             | Happened::FollowUpDue { .. }
             | Happened::LimitNear { .. }
-            | Happened::DateKept { .. } => {}
+            | Happened::DateKept { .. }
+            | Happened::PersonWanted => {}
             Happened::Claimed { by } => {
                 self.accountable = Some(*by);
                 self.state = State::Accepted;

@@ -311,6 +311,23 @@ impl Ticket {
         Ok(Happened::Resolved { outcome, opinion })
     }
 
+    /// The citizen takes the matter back; nobody need have taken it up.
+    ///
+    /// # Errors
+    /// When it has a result.
+    pub fn withdraw(&mut self) -> Step {
+        match self.state {
+            State::Closed { .. } => return Err(NotAllowed::AlreadyClosed),
+            State::Resolved { .. } | State::Evaluated { .. } => {
+                return Err(NotAllowed::AlreadyResolved);
+            }
+            _ => {}
+        }
+        let (outcome, opinion) = (Outcome::Withdrawn, "群众撤回".to_owned());
+        self.state = State::Resolved { outcome: outcome.clone(), opinion: opinion.clone() };
+        Ok(Happened::Resolved { outcome, opinion })
+    }
+
     /// R7.d: the citizen judges the result, once.
     ///
     /// # Errors

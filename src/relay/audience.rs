@@ -114,7 +114,7 @@ fn audiences(office: &Office, effect: &Effect) -> Vec<Audience> {
         "limit_near" => vec![of_level, handler],
         // Who answers for the matter, and at any hour whoever is there.
         "grew" if effect.urgent => vec![handler, Audience::Duty],
-        "grew" => vec![handler],
+        "grew" | "withdrawn" | "person_wanted" => vec![handler],
         // A7.6, A7.7: theirs to decide.
         "date_kept" | "half_closure" => vec![Audience::Lead],
         _ => vec![Audience::Duty],

@@ -145,6 +145,7 @@ fn title(happened: &Happened, units: &[Unit], now: DateTime<Utc>) -> String {
         Happened::AwaitingCitizen { missing, until } => {
             format!("一次性告知群众补充：{missing}，{}前", say(until))
         }
+        Happened::PersonWanted => "群众要求人工联系".to_owned(),
         Happened::Resumed => "材料已补，继续办理".to_owned(),
         Happened::Resolved { outcome, opinion } => {
             let outcome = match outcome {

@@ -231,6 +231,7 @@ pub fn submission(source_id: &str, text: &str) -> Submission {
         occurred_at: None,
         citizen: Citizen { name: Some("王芳".to_owned()), phone: Some("13900001234".to_owned()) },
         text: text.to_owned(),
+        meaning: intake_contract::Meaning::Statement,
         attachments: Vec::new(),
         urgent: false,
         taken_by: None,
