@@ -16,6 +16,7 @@ mod conversation;
 mod desk;
 mod front_door;
 mod intake;
+mod interop;
 mod limits;
 mod outage;
 mod plans;

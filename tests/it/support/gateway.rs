@@ -21,8 +21,8 @@ use tokio_util::sync::CancellationToken;
 pub const OFFICE: &str = "tieling";
 pub const TOKEN: &str = "gov_center_token_2026";
 pub const KEY: &str = "Zm9vYmFyYmF6cXV4MDEyMzQ1Njc4OUFCQ0RFRkdISUp";
-const APP_ID: &str = "wx5f1c9e8a7b6d4c3e";
-const ORIGINAL_ID: &str = "gh_8a1b2c3d4e5f";
+pub const APP_ID: &str = "wx5f1c9e8a7b6d4c3e";
+pub const ORIGINAL_ID: &str = "gh_8a1b2c3d4e5f";
 const HOTLINE_SECRET: &str = "test-secret";
 pub const PASSWORD: &str = "right-horse-battery";
 
