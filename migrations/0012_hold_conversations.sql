@@ -28,6 +28,7 @@ CREATE TABLE conversation (
     beside        boolean NOT NULL DEFAULT false,   -- an open ticket was set aside for another one
     citizen_name  text,                -- as given for an earlier ticket (R7.2)
     citizen_phone text,
+    scene         text,                -- the QR code by which they came last: a counter, a township
     PRIMARY KEY (office_id, thread),
     CHECK ((question IS NULL) = (about IS NULL) AND (question IS NULL) = (asked_at IS NULL)),
     CHECK ((held > 0) = (by_itself_at IS NOT NULL)),

@@ -30,6 +30,8 @@ pub struct Talk {
     pub name: Option<String>,
     /// As given earlier (R7.2).
     pub phone: Option<String>,
+    /// The QR code by which they came last: which counter, which township.
+    pub scene: Option<String>,
 }
 
 /// A question of ours.
@@ -80,6 +82,8 @@ pub enum Turn {
     TellPerson,
     /// What can be done here.
     TellHelp,
+    /// Has just begun to follow.
+    TellWelcome,
     /// How to report.
     TellHowToReport,
 }
@@ -134,6 +138,8 @@ impl Talk {
                 Command::Help => Turn::TellHelp,
                 Command::NewMatter if has_open => Turn::AskWhatIsNew,
                 Command::NewMatter => Turn::TellHowToReport,
+                Command::Arrived { follows: true, .. } => Turn::TellWelcome,
+                Command::Arrived { .. } => Turn::TellHowToReport,
                 Command::Choice(id) => chosen(id).unwrap_or(Turn::TellHelp),
             },
             Meaning::Greeting if has_open => Turn::AppendQuietly,

@@ -30,6 +30,9 @@ pub enum Happened {
         provisional: bool,
         /// RD3.2.
         urgent: bool,
+        /// The QR code by which the citizen came: which counter, which township.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        scene: Option<String>,
     },
     /// The citizen said more.
     MessageReceived {

@@ -149,6 +149,7 @@ mod tests {
             due_at: at,
             provisional: false,
             urgent: false,
+            scene: None,
         };
         let mut ticket = Ticket {
             state: State::Registered,

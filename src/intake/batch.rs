@@ -553,6 +553,7 @@ impl<'a> Builder<'a> {
             due_at: promise.due_at,
             provisional: promise.provisional,
             urgent,
+            scene: seen.talk.as_ref().and_then(|talk| talk.scene.clone()),
         };
         let by = accountable.map_or(Actor::Citizen, Actor::Staff);
         let row = self.happen(waiting, ticket, by, &registered, Some(submission))?;

@@ -25,7 +25,7 @@ use crate::{
     },
 };
 use chrono::{DateTime, TimeDelta, Utc};
-use intake_contract::{Said, Standing};
+use intake_contract::{Command, Meaning, Said, Standing};
 use sqlx::PgConnection;
 use std::sync::Arc;
 
@@ -215,6 +215,9 @@ impl Scene<'_> {
         incoming: &Incoming,
         committed: &mut Committed,
     ) -> Result<Said, StoreError> {
+        if let Meaning::Command(Command::Arrived { scene, .. }) = &incoming.submission.meaning {
+            self.talk.scene = Some(scene.clone());
+        }
         let said = match turn {
             Turn::Append | Turn::AppendQuietly | Turn::Open | Turn::OpenHeld => Said::HowToReport,
             Turn::HoldForWords => {
@@ -253,6 +256,7 @@ impl Scene<'_> {
             },
             Turn::TellPerson => self.call_person(committed).await?,
             Turn::TellHelp => Said::Help,
+            Turn::TellWelcome => Said::Welcome,
             Turn::TellHowToReport => Said::HowToReport,
         };
         Ok(said)

@@ -24,6 +24,7 @@ pub(super) struct Row {
     pub(super) beside: bool,
     pub(super) citizen_name: Option<String>,
     pub(super) citizen_phone: Option<String>,
+    pub(super) scene: Option<String>,
 }
 
 /// Reads a row.
@@ -54,6 +55,7 @@ pub(super) fn talk(row: Row) -> Result<Talk, StoreError> {
         beside: row.beside,
         name: row.citizen_name,
         phone: row.citizen_phone,
+        scene: row.scene,
     })
 }
 
@@ -80,14 +82,14 @@ pub async fn put(
              UPDATE register SET turns = turns + 1 WHERE office_id = $1 AND year = $13
          )
          INSERT INTO conversation (office_id, thread, question, about, asked_at, held, by_itself_at,
-             closed_ticket, closed_at, beside, citizen_name, citizen_phone)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+             closed_ticket, closed_at, beside, citizen_name, citizen_phone, scene)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $14)
          ON CONFLICT (office_id, thread) DO UPDATE
              SET question = excluded.question, about = excluded.about, asked_at = excluded.asked_at,
                  held = excluded.held, by_itself_at = excluded.by_itself_at,
                  closed_ticket = excluded.closed_ticket, closed_at = excluded.closed_at,
                  beside = excluded.beside, citizen_name = excluded.citizen_name,
-                 citizen_phone = excluded.citizen_phone",
+                 citizen_phone = excluded.citizen_phone, scene = excluded.scene",
         office.0,
         thread,
         question,
@@ -100,7 +102,8 @@ pub async fn put(
         talk.beside,
         talk.name,
         talk.phone,
-        year
+        year,
+        talk.scene
     )
     .execute(db)
     .await?;

@@ -141,7 +141,7 @@ pub async fn look(
                r.last AS "last?", r.turns AS "turns?", s.staff_id AS "staff_id?",
                c.thread IS NOT NULL AS "talks!", c.question, c.about, c.asked_at, c.held AS "held?",
                c.by_itself_at, c.closed_ticket, c.closed_at, c.beside AS "beside?",
-               c.citizen_name, c.citizen_phone
+               c.citizen_name, c.citizen_phone, c.scene
         FROM unnest($1::int[], $2::text[], $3::text[], $4::text[], $5::int[], $6::text[])
             WITH ORDINALITY AS i(office_id, source, source_id, thread, year, login, n)
         LEFT JOIN inbound b ON b.office_id = i.office_id AND b.source = i.source
@@ -203,6 +203,7 @@ pub async fn look(
                     beside: row.beside.unwrap_or(false),
                     citizen_name: row.citizen_name,
                     citizen_phone: row.citizen_phone,
+                    scene: row.scene,
                 })?)
             } else {
                 None

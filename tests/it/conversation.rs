@@ -414,3 +414,23 @@ async fn a_burst_on_an_open_matter_tells_its_handler_once() {
     until("the burst is told", async || number(&gateway.pool, notices).await == 1).await;
     assert!(number_in(&says(&gateway, "进度", "9").await).starts_with("BCS-2026-000001"));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_scanned_a_counters_code_is_welcomed_and_the_ticket_says_where() {
+    let gateway = open_day().await;
+    let now = gateway.clock.now();
+    let subscribe = "<MsgType>event</MsgType><Event>subscribe</Event>\
+        <EventKey>qrscene_新台子镇便民服务中心</EventKey><Ticket>t</Ticket>";
+    let reply = sends(&gateway, &message(now, subscribe)).await;
+    assert!(reply.contains("欢迎关注"), "{reply}");
+    assert_eq!(tickets(&gateway).await, 0);
+    says(&gateway, "社保卡办不下来", "1").await;
+    let scene = "SELECT count(*) FROM event WHERE data->>'scene' = '新台子镇便民服务中心'";
+    assert_eq!(number(&gateway.pool, scene).await, 1);
+    // Another code while the matter is open changes nothing of it.
+    let scan = "<MsgType>event</MsgType><Event>SCAN</Event><EventKey>县大厅</EventKey><Ticket>t</Ticket>";
+    let reply = sends(&gateway, &message(now + TimeDelta::seconds(1), scan)).await;
+    assert!(reply.contains("请直接在这里用文字说明"), "{reply}");
+    assert_eq!(messages(&gateway, 1).await, 1);
+    is_sound(&gateway).await;
+}

@@ -153,6 +153,8 @@ pub struct Standing {
 pub enum Said {
     /// Nothing was stated: how to report.
     HowToReport,
+    /// Has just begun to follow the account.
+    Welcome,
     /// It is kept; in words, what is it about? Without them it is registered by itself then.
     WordsWanted {
         /// When it is registered without words.

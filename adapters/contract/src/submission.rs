@@ -117,6 +117,13 @@ pub enum Command {
     Person,
     /// 帮助: what can I do here.
     Help,
+    /// Came by the QR code of a counter or a township, named so; the account is new to them or not.
+    Arrived {
+        /// The code's scene.
+        scene: String,
+        /// Has just begun to follow.
+        follows: bool,
+    },
     /// An option of a question that was sent earlier was tapped; what the option was named.
     Choice(String),
 }

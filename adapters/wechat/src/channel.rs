@@ -295,17 +295,20 @@ impl WechatChannel {
                 None => says(self.words.how_to_report()),
             },
             Content::Event(event) => match event.kind {
-                EventKind::Subscribe { .. } => says(self.words.welcome()),
-                EventKind::Click => match meaning::menu(&event.key) {
-                    Some(command) => {
-                        let meaning = Meaning::Command(command);
-                        let submission =
-                            self.submission_of(&inbound, xml, meaning, String::new(), Vec::new());
-                        Ok(self.submit(submission, to))
+                EventKind::Click | EventKind::Subscribe { .. } | EventKind::Scan { .. } => {
+                    match meaning::of_event(event) {
+                        Some(command) => {
+                            let meaning = Meaning::Command(command);
+                            let (text, none) = (String::new(), Vec::new());
+                            let submission = self.submission_of(&inbound, xml, meaning, text, none);
+                            Ok(self.submit(submission, to))
+                        }
+                        None if matches!(event.kind, EventKind::Subscribe { .. }) => {
+                            says(self.words.welcome())
+                        }
+                        None => says(self.words.how_to_report()),
                     }
-                    None => says(self.words.how_to_report()),
-                },
-                EventKind::Scan { .. } => says(self.words.how_to_report()),
+                }
                 EventKind::Unknown => {
                     Ok(self.quarantined(inbound.identity(), "unknown_event", xml))
                 }

@@ -2,8 +2,8 @@
 //!
 //! Commands are matched on the whole text only: 「我要查进度，社保卡办了三个月」 states something.
 
-use crate::message::Message;
-use intake_contract::{Command, Meaning};
+use crate::message::{Event, EventKind, Message};
+use intake_contract::{Command, Meaning, clean_text};
 
 /// What the text as a whole asks for, without marks around it.
 fn command(text: &str) -> Option<Command> {
@@ -24,8 +24,24 @@ fn command(text: &str) -> Option<Command> {
     })
 }
 
+/// What an event asks for; `None` where there is nothing to remember of it.
+pub(crate) fn of_event(event: &Event) -> Option<Command> {
+    /// The platform's limit, in characters.
+    const SCENE: usize = 64;
+    let arrived = |scene: &str, follows| {
+        let scene: String = clean_text(scene).trim().chars().take(SCENE).collect();
+        (!scene.is_empty()).then_some(Command::Arrived { scene, follows })
+    };
+    match &event.kind {
+        EventKind::Click => menu(&event.key),
+        EventKind::Scan { .. } => arrived(&event.key, false),
+        EventKind::Subscribe { scene, .. } => arrived(scene.as_deref()?, true),
+        _ => None,
+    }
+}
+
 /// What a menu entry's key asks for; `None` for keys of somebody else.
-pub(crate) fn menu(key: &str) -> Option<Command> {
+fn menu(key: &str) -> Option<Command> {
     Some(match key {
         "NEW" => Command::NewMatter,
         "PROGRESS" => Command::Progress,

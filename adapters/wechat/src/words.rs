@@ -48,6 +48,7 @@ impl ServiceWords {
     pub(crate) fn said(&self, answer: &Said) -> String {
         match answer {
             Said::HowToReport => self.how_to_report(),
+            Said::Welcome => self.welcome(),
             Said::WordsWanted { again: true, .. } => {
                 "收到了，和刚才的一起留着。请再用文字说一说是什么事。".to_owned()
             }
