@@ -17,7 +17,7 @@ use crate::{
         StoreError,
         intake::{
             self as store, Arrival, Basis, Growing, Made, NewEvent, NewTicket, Numbers, Recalled,
-            RegisterStands, Seen, Told, Writes,
+            RegisterStands, Seen, Stood, Told, Writes,
         },
     },
 };
@@ -376,6 +376,7 @@ impl Head {
             due_at: growing.due_at,
             provisional: growing.provisional,
             asks: false,
+            stood: growing.stood,
         };
         let grows = Grows::Open(growing.events);
         let Growing { events, chain, urgent, .. } = *growing;
@@ -420,6 +421,7 @@ impl<'a> Builder<'a> {
         event.due_at = Some(made.due_at);
         event.provisional = Some(made.provisional);
         event.asks = Some(made.asks);
+        event.stood = made.stood.stored();
         Ok(made)
     }
 
@@ -510,6 +512,7 @@ impl<'a> Builder<'a> {
             follow_up_at: promise.follow_up_at,
             due_at: promise.due_at,
             provisional: promise.provisional,
+            stood: Stood::InHand,
             asks: chats && (contact.name.is_none() || contact.phone.is_none()),
         };
 

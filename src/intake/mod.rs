@@ -18,7 +18,7 @@ use crate::{
     clock::Clock,
     domain::{id::OfficeId, register::RegisterNumber},
     offices::{Office, Offices},
-    store::intake::Made,
+    store::intake::{Made, Stood},
 };
 use chrono::{DateTime, Utc};
 use intake_contract::{Busy, Kept, Outcome, Receipt, Said, Submission, SubmissionError};
@@ -250,7 +250,12 @@ impl Accepted {
             Self::Quarantined => Outcome::Quarantined,
             Self::Said { said, .. } => Outcome::Said(said.clone()),
             Self::Ticket { made, received_at, repeated, .. } => Outcome::Durable {
-                kept: if made.appended { Kept::Appended } else { Kept::Registered },
+                kept: match (made.appended, made.stood) {
+                    (false, _) => Kept::Registered,
+                    (true, Stood::InHand) => Kept::Appended,
+                    (true, Stood::AwaitingCitizen) => Kept::AppendedWhileWaiting,
+                    (true, Stood::Answered) => Kept::AppendedAfterAnswer,
+                },
                 repeated: *repeated,
                 receipt: Receipt {
                     number: made.ticket.display(prefix),

@@ -345,6 +345,9 @@ async fn r7_d_the_result_is_judged_by_a_whole_text_once() {
     says(&gateway, "楼道的灯坏了", "2").await;
     assert!(says(&gateway, "评价", "3").await.contains("还在办理"));
     claim_and_resolve(&gateway, 1).await;
+    // No date is promised any more for what is answered.
+    let added = says(&gateway, "窗口的人态度不错", "40").await;
+    assert!(added.contains("已经答复过") && !added.contains("最晚"), "{added}");
     let asked = says(&gateway, "评价", "4").await;
     assert!(asked.contains("1 非常满意") && asked.contains("5 非常不满意"), "{asked}");
     let judged = says(&gateway, "4", "5").await;
@@ -428,7 +431,8 @@ async fn who_scanned_a_counters_code_is_welcomed_and_the_ticket_says_where() {
     let scene = "SELECT count(*) FROM event WHERE data->>'scene' = '新台子镇便民服务中心'";
     assert_eq!(number(&gateway.pool, scene).await, 1);
     // Another code while the matter is open changes nothing of it.
-    let scan = "<MsgType>event</MsgType><Event>SCAN</Event><EventKey>县大厅</EventKey><Ticket>t</Ticket>";
+    let scan =
+        "<MsgType>event</MsgType><Event>SCAN</Event><EventKey>县大厅</EventKey><Ticket>t</Ticket>";
     let reply = sends(&gateway, &message(now + TimeDelta::seconds(1), scan)).await;
     assert!(reply.contains("请直接在这里用文字说明"), "{reply}");
     assert_eq!(messages(&gateway, 1).await, 1);

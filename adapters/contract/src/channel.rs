@@ -241,6 +241,10 @@ pub enum Kept {
     Registered,
     /// One more message on the citizen's open ticket.
     Appended,
+    /// The same, while the ticket waits for something from the citizen: its limit stands still.
+    AppendedWhileWaiting,
+    /// The same, after the matter was answered: there is no date to promise any more.
+    AppendedAfterAnswer,
 }
 
 /// Why nothing could be kept just now. The sender should try again.
