@@ -12,6 +12,8 @@
 mod batch;
 mod writer;
 
+pub(crate) use batch::first_words;
+
 use crate::{
     clock::Clock,
     domain::{id::OfficeId, register::RegisterNumber},
