@@ -299,7 +299,7 @@ struct Work<'a> {
 /// Whether there is something to do.
 enum Found<'a> {
     /// There is.
-    New(Work<'a>),
+    New(Box<Work<'a>>),
     /// The same form came before, and this came of it.
     Again(Happened),
 }
@@ -347,7 +347,7 @@ impl<'a> Deed<'a> {
             }
         }
         let (deed, now, done) = (self, self.clock.now(), Done::default());
-        Ok(Found::New(Work { deed, transaction, locked, now, done }))
+        Ok(Found::New(Box::new(Work { deed, transaction, locked, now, done })))
     }
 }
 

@@ -46,7 +46,8 @@ pub struct EventRow {
 #[expect(missing_docs, reason = "the tables of the ticket")]
 pub struct Whole {
     pub row: QueueRow,
-    pub state: State,
+    /// `None` for a row that the domain cannot read: it is shown, and nothing can be done to it.
+    pub state: Option<State>,
     pub cause: Option<Cause>,
     /// From when its limits run, where that is no longer acceptance.
     pub runs_from: Option<DateTime<Utc>>,
@@ -86,7 +87,7 @@ pub async fn whole(
     let messages = messages(db, office, ticket).await?;
     Ok(Some(Whole {
         row,
-        state: state(&stands.state, stands.state_data)?,
+        state: state(&stands.state, stands.state_data).ok(),
         cause: cause(stands.cause)?,
         runs_from: stands.runs_from,
         messages,

@@ -99,9 +99,9 @@ pub(super) fn offers(
     units: &[Unit],
     now: DateTime<Utc>,
 ) -> Offers {
-    if !session.role.receives_citizens() {
+    let (true, Some(state)) = (session.role.receives_citizens(), &whole.state) else {
         return Offers::default();
-    }
+    };
     let row = &whole.row;
     let choice =
         |value: &str, label: &str| Choice { value: value.to_owned(), label: label.to_owned() };
@@ -140,7 +140,7 @@ pub(super) fn offers(
     let split = (messages.len() > 1).then(|| step("split", "拆成两件", "f"));
     let join = step("join", "并入另一件", "b");
     let reopen = step("reopen", "重新办理", "n");
-    let steps: Vec<Option<Step>> = match &whole.state {
+    let steps: Vec<Option<Step>> = match state {
         TicketState::Registered => vec![Some(at_once("claim", "认领", "c")), Some(join)],
         // Who has just taken it up writes to the person, or sends it on; later there is an answer.
         TicketState::Accepted => {

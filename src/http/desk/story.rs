@@ -126,6 +126,7 @@ pub(super) fn spun_off(whole: &Whole) -> BTreeMap<i32, String> {
 fn words(happened: Option<&Happened>) -> Option<String> {
     match happened? {
         Happened::ToldCitizen { text } => Some(text.clone()),
+        Happened::AwaitingCitizen { missing, .. } => Some(missing.clone()),
         Happened::Raised { opinion, .. } => opinion.clone(),
         Happened::Resolved { answer, .. } => answer.clone(),
         _ => None,
@@ -224,8 +225,8 @@ fn title(happened: &Happened, units: &[Unit], now: DateTime<Utc>) -> String {
             say(computed),
             say(kept)
         ),
-        Happened::AwaitingCitizen { missing, until } => {
-            format!("一次性告知群众补充：{missing}，{}前", say(until))
+        Happened::AwaitingCitizen { until, .. } => {
+            format!("一次性告知群众，请在{}前补来；期限暂停", say(until))
         }
         Happened::MaterialDue { .. } => "材料到期还没有补来，提醒负责人".to_owned(),
         Happened::Resumed { due_at: Some(due_at), provisional: p, .. } => {

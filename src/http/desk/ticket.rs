@@ -187,7 +187,7 @@ pub(super) async fn show(
         channel_key: row.channel.as_str(),
         state: state_label(&row.state),
         urgent: row.urgent,
-        late: whole.state.is_pressing() && row.due_at <= now,
+        late: is_pressing(&whole) && row.due_at <= now,
         name: row.citizen_name.clone(),
         phone: row.citizen_phone.clone(),
         accountable: row.accountable.clone(),
@@ -200,17 +200,19 @@ pub(super) async fn show(
         unit: row.unit.clone(),
         cause: whole.cause.map(story::cause_label),
         waiting: match &whole.state {
-            TicketState::AwaitingCitizen { missing, until, .. } => {
+            Some(TicketState::AwaitingCitizen { missing, until, .. }) => {
                 Some((missing.clone(), wording::moment(*until, now)))
             }
             _ => None,
         },
         result: match &whole.state {
-            TicketState::Resolved { outcome, .. } => Some((story::outcome_label(outcome), None)),
-            TicketState::Evaluated { outcome, evaluation, .. } => {
+            Some(TicketState::Resolved { outcome, .. }) => {
+                Some((story::outcome_label(outcome), None))
+            }
+            Some(TicketState::Evaluated { outcome, evaluation, .. }) => {
                 Some((story::outcome_label(outcome), Some(story::grade_label(*evaluation))))
             }
-            TicketState::Closed { outcome, closing, .. } => {
+            Some(TicketState::Closed { outcome, closing, .. }) => {
                 let grade = match closing {
                     Closing::Evaluated(evaluation) => Some(story::grade_label(*evaluation)),
                     Closing::WithoutEvaluation(_) => None,
@@ -225,6 +227,11 @@ pub(super) async fn show(
 
 /// So many tickets that ended in favour of one are shown with what was said on them.
 const TAKEN_IN: usize = 5;
+
+/// Whether a limit runs.
+fn is_pressing(whole: &Whole) -> bool {
+    whole.state.as_ref().is_some_and(TicketState::is_pressing)
+}
 
 fn promise(whole: &Whole, office: &Office, now: DateTime<Utc>) -> Promise {
     let row = &whole.row;
@@ -245,7 +252,7 @@ fn promise(whole: &Whole, office: &Office, now: DateTime<Utc>) -> Promise {
         due: wording::moment(row.due_at, now),
         due_exact: wording::exact(row.due_at),
         until: wording::until(row.due_at, now),
-        pressing: whole.state.is_pressing() && row.due_at - now < chrono::TimeDelta::hours(4),
+        pressing: is_pressing(whole) && row.due_at - now < chrono::TimeDelta::hours(4),
         moved: whole.runs_from.is_some(),
         provisional: row.provisional.then(|| {
             let year = why.due.needs_year;
