@@ -1,5 +1,9 @@
 //! The API (DESIGN.md §5): JSON, bearer tokens with scopes, problem details, lists by cursor.
 
+mod acts;
+
+pub use acts::act;
+
 use super::{
     Shared,
     problem::{FieldProblem, Problem},
@@ -310,10 +314,10 @@ pub async fn refer(
         Err(DeskError::NotAllowed(NotAllowed::NotClaimed)) => {
             return not_now("somebody of the staff has to claim it first");
         }
-        Err(DeskError::NotAllowed(NotAllowed::NotWaiting)) => {
+        Err(DeskError::NotAllowed(NotAllowed::Waiting)) => {
             return not_now("it waits for the citizen");
         }
-        Err(DeskError::NotAllowed(_)) => return not_now("it has a result"),
+        Err(_) => return not_now("it has a result"),
     }
     app.live.changed(office);
     let whole = load(&app, &caller, ticket).await?;
@@ -334,6 +338,7 @@ pub async fn show(
         .iter()
         .map(|message| {
             serde_json::json!({
+                "seq": message.seq,
                 "occurred_at": local(message.occurred_at),
                 "received_at": local(message.received_at),
                 "text": message.text,

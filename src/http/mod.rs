@@ -11,6 +11,7 @@ pub mod serve;
 use crate::{
     clock::Clock,
     config,
+    desk::Done,
     domain::id::OfficeId,
     intake::{Intake, held::Waits},
     offices::Offices,
@@ -87,6 +88,7 @@ pub fn public(app: Shared) -> Router {
         .route("/api/v1/tickets", get(api::list).post(api::create))
         .route("/api/v1/tickets/{number}", get(api::show))
         .route("/api/v1/tickets/{number}/refer", post(api::refer))
+        .route("/api/v1/tickets/{number}/{act}", post(api::act))
         // The desk: cookie sessions.
         .merge(desk::routes())
         .layer(middleware::from_fn_with_state(Arc::clone(&app), in_time))
@@ -94,6 +96,19 @@ pub fn public(app: Shared) -> Router {
         .layer(middleware::from_fn(in_the_readers_words))
         .layer(middleware::map_response(safe_headers))
         .with_state(app)
+}
+
+/// Wakes what waits for what staff do: live pages, the relay, the schedule, the index of words.
+/// All of it would find out by itself.
+async fn announce(app: &Shared, office: OfficeId, done: &Done) {
+    app.live.changed(office);
+    app.search.wake();
+    if done.urgent {
+        app.relay.wake_now();
+    } else {
+        app.relay.wake();
+    }
+    app.schedule.enter(&done.timers).await;
 }
 
 /// The operations listener's routes.

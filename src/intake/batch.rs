@@ -22,7 +22,7 @@ use crate::{
     },
 };
 use chrono::{DateTime, Datelike, TimeDelta, Utc};
-use intake_contract::{ChannelKind, Citizen, Meaning, Submission, china};
+use intake_contract::{Attachment, ChannelKind, Citizen, Meaning, Submission, china};
 use sha2::{Digest, Sha256};
 use sqlx::{Connection, PgConnection};
 use std::{
@@ -523,7 +523,7 @@ impl<'a> Builder<'a> {
             channel: submission.channel.as_str(),
             state: if accountable.is_some() { "accepted" } else { "registered" },
             urgency: if urgent { 0 } else { 1 },
-            problem: first_words(submission),
+            problem: first_words(&submission.text, &submission.attachments),
             citizen_name: contact.name,
             citizen_phone: contact.phone,
             thread: submission.thread.as_deref(),
@@ -740,11 +740,11 @@ impl<'a> Builder<'a> {
 }
 
 /// The first words of the problem, for lists; the message keeps all of them.
-fn first_words(submission: &Submission) -> String {
+pub(crate) fn first_words(text: &str, attachments: &[Attachment]) -> String {
     const CHARS: usize = 48;
-    let text = submission.text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
     if text.is_empty() {
-        let what = submission.attachments.first().map(|attachment| match attachment.kind {
+        let what = attachments.first().map(|attachment| match attachment.kind {
             intake_contract::AttachmentKind::Image => "〔图片〕",
             intake_contract::AttachmentKind::Voice => "〔语音〕",
             intake_contract::AttachmentKind::Video => "〔视频〕",

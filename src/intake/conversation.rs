@@ -14,6 +14,8 @@ use crate::{
     domain::{
         conversation::{Message, Question, Talk, Turn},
         event::{Actor, Happened},
+        ladder::timers_ahead,
+        promise::reopened,
         register::RegisterNumber,
         ticket::{Evaluation, State},
     },
@@ -376,12 +378,12 @@ impl Scene<'_> {
         };
         let Ok(happened) = locked.ticket.withdraw() else { return Ok(Said::NothingToWithdraw) };
         store::ticket::write(self.db, &mut locked, Actor::Citizen, &happened, self.now).await?;
+        store::timer::cancel_all(self.db, self.office.id, ticket).await?;
         self.tell_staff(ticket, "withdrawn", committed).await?;
         Ok(Said::Withdrawn { number })
     }
 
-    /// Takes the closed matter up again, with a new limit of level 1's length, and adds what was
-    /// kept.
+    /// Takes the closed matter up again, with a new limit, and adds what was kept.
     async fn reopen(
         &mut self,
         ticket: RegisterNumber,
@@ -391,17 +393,13 @@ impl Scene<'_> {
             return Ok(Said::HowToReport);
         };
         let calendar = &self.office.calendar;
-        let accepted = calendar.accepted_at(self.now);
-        let deadline = calendar.deadline(accepted.value, locked.ticket.level.number() as u8);
-        if let Ok(happened) = locked.ticket.reopen("群众补充后重新办理", deadline.at) {
-            locked.ticket.provisional = deadline.provisional;
+        let limit = reopened(calendar, locked.ticket.level, self.now);
+        if let Ok(happened) = locked.ticket.reopen("群众补充后重新办理", limit) {
+            locked.calendar_version = self.office.calendar_version;
+            store::search::follow_again(self.db, self.office.id, ticket).await?;
             store::ticket::write(self.db, &mut locked, Actor::Citizen, &happened, self.now).await?;
-            let timers = crate::domain::ladder::timers_ahead(
-                calendar,
-                locked.ticket.level,
-                deadline.at,
-                self.now,
-            );
+            store::timer::cancel_all(self.db, self.office.id, ticket).await?;
+            let timers = timers_ahead(calendar, locked.ticket.level, limit.due_at, self.now);
             let armed = store::timer::arm(self.db, self.office.id, ticket, &timers).await?;
             committed.timers.extend(armed);
         }
@@ -419,8 +417,8 @@ impl Scene<'_> {
         self.register(None, committed).await?;
         Ok(Said::Reopened {
             number: self.number(ticket),
-            due_at: deadline.at,
-            provisional: deadline.provisional,
+            due_at: limit.due_at,
+            provisional: limit.provisional,
         })
     }
 

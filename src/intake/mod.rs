@@ -14,6 +14,8 @@ mod conversation;
 pub mod held;
 mod writer;
 
+pub(crate) use batch::first_words;
+
 use crate::{
     clock::Clock,
     domain::{id::OfficeId, register::RegisterNumber},

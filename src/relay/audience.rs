@@ -115,6 +115,11 @@ fn audiences(office: &Office, effect: &Effect) -> Vec<Audience> {
         // Who answers for the matter, and at any hour whoever is there.
         "grew" if effect.urgent => vec![handler, Audience::Duty],
         "grew" | "withdrawn" | "person_wanted" => vec![handler],
+        "reopened" => vec![of_level, handler],
+        // R7.a: nothing came by the day that was named.
+        "material_due" | "took_in" => vec![handler],
+        // For the citizen; who did it knows.
+        "claimed" | "said" | "awaiting" | "resolved" | "spun_off" | "joined" => return Vec::new(),
         // A7.6, A7.7: theirs to decide.
         "date_kept" | "half_closure" => vec![Audience::Lead],
         _ => vec![Audience::Duty],

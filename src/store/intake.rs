@@ -49,7 +49,7 @@ pub struct Seen {
 }
 
 /// A register as it stood when it was looked at; what rests on it holds while it stands so.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct RegisterStands {
     /// The last number that it gave out.
     pub last: i32,

@@ -88,7 +88,8 @@ async fn change(
 async fn claim_and_resolve(gateway: &TestGateway, sequence: i32) {
     let by = intake_gateway::domain::id::StaffId(1);
     change(gateway, sequence, |_| (), |t| t.claim(by).unwrap()).await;
-    change(gateway, sequence, |_| (), |t| t.resolve(Outcome::Solved, "已补办").unwrap()).await;
+    change(gateway, sequence, |_| (), |t| t.resolve(Outcome::Solved, "已补办", "已补办").unwrap())
+        .await;
 }
 
 async fn close(gateway: &TestGateway, sequence: i32) {

@@ -8,6 +8,7 @@
     reason = "a test that cannot go on should say where"
 )]
 
+mod actions;
 mod api;
 mod browser;
 mod calendar;
