@@ -9,8 +9,8 @@ pub mod problem;
 pub mod serve;
 
 use crate::{
-    clock::Clock, config, domain::id::OfficeId, intake::Intake, offices::Offices, relay::Relay,
-    schedule::runner::Runner, search::Indexer,
+    clock::Clock, config, domain::id::OfficeId, hearing::Hearing, intake::Intake, offices::Offices,
+    platform::Accounts, relay::Relay, reply::Replies, schedule::runner::Runner, search::Indexer,
 };
 use axum::{
     Router,
@@ -39,6 +39,12 @@ pub struct App {
     pub schedule: Arc<Runner>,
     /// The relay.
     pub relay: Arc<Relay>,
+    /// WeChat's accounts that can send.
+    pub accounts: Arc<Accounts>,
+    /// What channels hear besides submissions.
+    pub hearing: Arc<Hearing>,
+    /// What citizens are told.
+    pub replies: Arc<Replies>,
     /// What fills the index of words.
     pub search: Arc<Indexer>,
     /// Who watches the queue.

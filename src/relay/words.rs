@@ -57,13 +57,15 @@ pub(super) fn compose(office: &Office, effects: &[&Effect], now: DateTime<Utc>) 
 
 fn headline(about: &[&Effect], now: DateTime<Utc>) -> String {
     // The gravest of what happened to a ticket names it.
-    const BY_GRAVITY: [(&str, &str); 8] = [
+    const BY_GRAVITY: [(&str, &str); 10] = [
         ("overdue", "已逾期"),
         ("raised", "已升级"),
         ("date_kept", "期限待带班领导定"),
         ("half_closure", "期限当天半天停办"),
         ("limit_near", "到期"),
         ("registered", "新反映"),
+        ("reopened", "重新办理"),
+        ("call_citizen", "请打电话告诉群众"),
         ("follow_up", "待跟进"),
         ("grew", "群众补充"),
     ];

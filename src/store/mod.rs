@@ -6,12 +6,14 @@
 pub mod access;
 pub mod allowance;
 pub mod calendar;
+pub mod heard;
 pub mod intake;
 pub mod lease;
 pub mod notice;
 pub mod office;
 pub mod quarantine;
 pub mod queue;
+pub mod reply;
 pub mod search;
 pub mod ticket;
 pub mod timer;

@@ -7,6 +7,7 @@ mod notices;
 mod quarantine;
 mod queue;
 mod register;
+mod replies;
 mod session;
 mod story;
 mod ticket;
@@ -49,6 +50,7 @@ pub fn routes() -> Router<Shared> {
         .route("/desk/tickets/{number}", get(ticket::page))
         .route("/desk/tickets/{number}/claim", post(ticket::claim))
         .route("/desk/tickets/{number}/refer", post(ticket::refer))
+        .route("/desk/tickets/{number}/replies/{id}/called", post(replies::called))
         .route("/desk/notices", get(notices::page))
         .route("/desk/notices/{id}/resend", post(notices::resend))
         .route("/desk/quarantine", get(quarantine::page))

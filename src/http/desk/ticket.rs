@@ -3,6 +3,7 @@
 use super::{
     Failure, Frame, html, must_receive,
     queue::state_label,
+    replies::Telling,
     session::{Csrf, LoggedIn},
     story::{self, Chapter},
 };
@@ -80,6 +81,8 @@ struct TicketPage {
     came_exact: String,
     promise: Promise,
     story: Vec<Chapter>,
+    /// What the citizen was told, oldest first.
+    replies: Vec<Telling>,
     can_claim: bool,
     /// Where it is with.
     unit: Option<String>,
@@ -107,6 +110,7 @@ pub(super) async fn page(
         .await?
         .ok_or_else(Failure::gone)?;
     let mut units = store::office::units(&mut db, frame.session.office).await?;
+    let replies = store::reply::of_ticket(&mut db, frame.session.office, ticket).await?;
     drop(db);
     let now = app.clock.now();
     let row = &whole.row;
@@ -116,10 +120,12 @@ pub(super) async fn page(
             "之前已登记，内容以第一次为准。如果是另一件事，请再登记一次，写过的内容还在表单里。",
         ),
         "claimed" => Some("已认领，由您负责到底。"),
+        "called" => Some("已记下：打过电话了。"),
         "referred" => Some("已转办。负责人不变，经过见下面的记录。"),
         _ => None,
     };
     let story = story::tell(&whole, &units, now);
+    let replies = replies.iter().map(|row| Telling::new(row, &frame.office, ticket, now)).collect();
     // R7.b: what somebody answers for and has no result yet.
     if !(frame.receives() && matches!(row.state.as_str(), "accepted" | "in_progress")) {
         units.clear();
@@ -147,6 +153,7 @@ pub(super) async fn page(
         came_exact: wording::exact(row.registered_at),
         promise: promise(row, &frame.office, now),
         story,
+        replies,
         can_claim: row.state == "registered" && frame.receives(),
         unit: row.unit.clone(),
         units,
