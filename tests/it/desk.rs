@@ -22,7 +22,7 @@ impl<'a> Desk<'a> {
         Self { gateway, cookie }
     }
 
-    async fn get(&self, path: &str) -> Answer {
+    pub async fn get(&self, path: &str) -> Answer {
         let url = format!("{}{path}", self.gateway.base);
         let request = self.gateway.client.get(url).header("cookie", &self.cookie);
         Answer::of(request.send().await.unwrap()).await
@@ -35,7 +35,7 @@ impl<'a> Desk<'a> {
         Answer::of(request.header("x-unattended", "1").send().await.unwrap()).await
     }
 
-    async fn post(&self, path: &str, form: &[(&str, &str)]) -> Answer {
+    pub async fn post(&self, path: &str, form: &[(&str, &str)]) -> Answer {
         let headers = [
             ("cookie", self.cookie.as_str()),
             ("content-type", "application/x-www-form-urlencoded"),
@@ -51,7 +51,7 @@ impl<'a> Desk<'a> {
         page[from..].split('"').next().unwrap().to_owned()
     }
 
-    async fn csrf(&self) -> String {
+    pub async fn csrf(&self) -> String {
         self.hidden("/desk", "csrf").await
     }
 }

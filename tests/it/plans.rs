@@ -6,8 +6,22 @@ use serde_json::Value;
 use sqlx::{Connection, PgConnection};
 
 /// Tables that grow for ever.
-const LARGE: [&str; 8] =
-    ["ticket", "in_hand", "event", "message", "timer", "inbound", "outbox", "notice"];
+const LARGE: [&str; 14] = [
+    "ticket",
+    "in_hand",
+    "event",
+    "message",
+    "timer",
+    "inbound",
+    "outbox",
+    "notice",
+    "reply",
+    "reply_attempt",
+    "reply_receipt",
+    "heard",
+    "wechat_consent",
+    "wechat_leaving",
+];
 
 /// Statements that read whole tables on purpose, by some words of theirs, and why.
 const WHOLE: [(&str, &str); 2] = [
