@@ -78,7 +78,7 @@ CREATE TABLE reply_attempt (
 ) WITH (fillfactor = 70);
 -- A receipt that names no message, or one whose sending was never answered, is matched by recipient.
 CREATE INDEX reply_attempt_open ON reply_attempt (office_id, source, recipient, began_at)
-    WHERE outcome IN ('taken', 'uncertain') AND message_id IS NULL;
+    WHERE outcome IN ('under_way', 'taken', 'uncertain') AND message_id IS NULL;
 
 -- What joins an attempt and its receipt, by the platform's id of the message. Whichever comes first
 -- makes the row, the other finds it there: a receipt may overtake the answer of the sending call.

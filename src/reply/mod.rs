@@ -290,9 +290,7 @@ impl Replies {
         let ways = self.ways(due).await?;
         let path = match path::next(|path| ways.has(path, due.kind), &due.before, now) {
             Next::Try(path) => path,
-            Next::Wait(until) => {
-                return self.move_on(due, &Then::Again(until, due.lane.clone())).await;
-            }
+            Next::Wait(until) => return self.in_doubt(due, &ways, until).await,
             Next::Over => return self.give_up(due, &office).await,
         };
         let lane = match (&ways.account, path) {
@@ -546,6 +544,31 @@ impl Replies {
             self.relay.wake();
         }
         Ok(())
+    }
+
+    /// Waits for what may have been sent; its receipt may be here already.
+    async fn in_doubt(
+        &self,
+        due: &Due,
+        ways: &Ways<'_>,
+        until: DateTime<Utc>,
+    ) -> Result<(), StoreError> {
+        let now = self.clock.now();
+        self.move_on(due, &Then::Again(until, due.lane.clone())).await?;
+        let Some((account, citizen)) = &ways.account else { return Ok(()) };
+        store::within(CALL_WITHIN, async {
+            let mut db = self.pool.acquire().await?;
+            let mut transaction = db.begin().await?;
+            let db = &mut *transaction;
+            let (office, source, who) = (due.office, &account.source, citizen.as_str());
+            let since = now - path::IN_DOUBT - LEASE;
+            if let Some(matched) = store::reply::adopt(db, office, source, who, since).await? {
+                store::reply::delivered(db, office, matched, now).await?;
+            }
+            transaction.commit().await?;
+            Ok(())
+        })
+        .await
     }
 
     async fn move_on(&self, due: &Due, then: &Then) -> Result<(), StoreError> {

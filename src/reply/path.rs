@@ -81,15 +81,21 @@ pub(super) enum Next {
 /// The next thing to do, where `open` says which paths there are for this reply now. Whoever asks
 /// holds the reply: an attempt that is still under way is one that nobody came back from.
 pub(super) fn next(open: impl Fn(Path) -> bool, before: &[Tried], now: DateTime<Utc>) -> Next {
-    for path in Path::ALL.into_iter().filter(|path| open(*path)) {
+    for path in Path::ALL {
         let mut tried = before.iter().filter(|one| one.path == path.as_str());
-        let Some(first) = tried.clone().next() else { return Next::Try(path) };
+        let in_doubt = |one: &&Tried| matches!(one.outcome.as_str(), "uncertain" | "under_way");
+        let doubtful = tried.clone().find(in_doubt);
+        let Some(first) = tried.clone().next() else {
+            if open(path) {
+                return Next::Try(path);
+            }
+            continue;
+        };
         if tried.any(is_over) {
             continue;
         }
-        let in_doubt = |one: &&Tried| matches!(one.outcome.as_str(), "uncertain" | "under_way");
-        let doubtful = before.iter().filter(|one| one.path == path.as_str()).find(in_doubt);
         match doubtful {
+            // Though the path may have closed meanwhile: the message that went used the consent up.
             Some(one) if !path.repeats_do_no_harm() => {
                 let until = one.began_at + IN_DOUBT;
                 if now < until {
@@ -98,7 +104,8 @@ pub(super) fn next(open: impl Fn(Path) -> bool, before: &[Tried], now: DateTime<
             }
             Some(one) if path == Path::Template && now >= one.began_at + SAME_MESSAGE => {}
             _ if now >= first.began_at + PATIENCE => {}
-            _ => return Next::Try(path),
+            _ if open(path) => return Next::Try(path),
+            _ => {}
         }
     }
     Next::Over
@@ -151,6 +158,10 @@ mod tests {
             let custom = [tried(Path::Custom, outcome, 0)];
             assert_eq!(next_at(&custom, 9), Next::Wait(at(10)));
             assert_eq!(next_at(&custom, 10), Next::Try(Path::Notice));
+            // Also when it cannot be gone again: what may have been sent took the last consent.
+            let notice = [tried(Path::Notice, outcome, 0)];
+            assert_eq!(next(|path| path == Path::Sms, &notice, at(9)), Next::Wait(at(10)));
+            assert_eq!(next(|path| path == Path::Sms, &notice, at(10)), Next::Try(Path::Sms));
             let only = |wanted| move |path| path == wanted;
             // The same identity again is the same message, for as long as that is remembered.
             let template = [tried(Path::Template, outcome, 0)];

@@ -500,6 +500,8 @@ pub async fn receipt(
 
 /// Joins receipts to a recipient's attempts that have no message id: the sending call was not
 /// answered, or the platform named none. By template and order, since `since`: nothing else is told.
+/// While an attempt is under way to the same recipient, the receipt may be that one's: its answer
+/// will say.
 ///
 /// # Errors
 /// [`StoreError`].
@@ -516,13 +518,17 @@ pub async fn adopt(
              FROM reply_receipt r CROSS JOIN LATERAL (
                  SELECT reply_id, attempt FROM reply_attempt a
                  WHERE a.office_id = $1 AND a.source = $2 AND a.recipient = r.correspondent
-                   AND a.outcome IN ('taken', 'uncertain') AND a.message_id IS NULL
-                   AND a.delivery IS NULL AND a.began_at >= $4
+                   AND a.outcome IN ('under_way', 'taken', 'uncertain') AND a.message_id IS NULL
+                   AND a.outcome <> 'under_way' AND a.delivery IS NULL AND a.began_at >= $4
                    AND (a.path = 'template' AND r.template_id IS NULL
                         OR a.path = 'notice' AND r.template_id = a.template_id)
                  ORDER BY a.began_at LIMIT 1) a
              WHERE r.office_id = $1 AND r.source = $2 AND r.correspondent = $3
                AND r.reply_id IS NULL AND r.delivery IS NOT NULL AND r.at >= $4
+               AND NOT EXISTS (SELECT FROM reply_attempt w
+                   WHERE w.office_id = $1 AND w.source = $2 AND w.recipient = $3
+                     AND w.outcome IN ('under_way', 'taken', 'uncertain')
+                     AND w.message_id IS NULL AND w.outcome = 'under_way')
              ORDER BY r.at LIMIT 1
          )
          UPDATE reply_receipt r SET reply_id = pair.reply_id, attempt = pair.attempt
