@@ -151,7 +151,8 @@ pub struct Tried {
 }
 
 /// Takes due replies of these lanes, each with room for so many: counts the attempt and holds each
-/// until `lease_until`, so that a replica that dies on the way loses nothing.
+/// until `lease_until`, so that a replica that dies on the way loses nothing. What a citizen is told
+/// of one ticket goes in its order: a later one waits for an earlier one that is under way or due.
 ///
 /// # Errors
 /// [`StoreError`].
@@ -172,6 +173,10 @@ pub async fn take(
                  SELECT r.office_id, r.reply_id FROM reply r
                  WHERE r.office_id = room.office_id AND r.lane = room.lane
                    AND r.state = 'pending' AND r.next_try_at <= $1
+                   AND NOT EXISTS (SELECT FROM reply e
+                       WHERE e.office_id = r.office_id AND e.ticket = r.ticket
+                         AND e.reply_id < r.reply_id
+                         AND e.state = 'pending' AND e.next_try_at <= $2)
                  ORDER BY r.next_try_at LIMIT room.free
                  FOR UPDATE SKIP LOCKED) d
          ), held AS (

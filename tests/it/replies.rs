@@ -14,7 +14,10 @@ use crate::{
 };
 use chrono::TimeDelta;
 use futures::future::join_all;
-use intake_gateway::{gateway::Gateway, housekeeping};
+use intake_gateway::{
+    gateway::{Gateway, Role},
+    housekeeping,
+};
 use intake_standin_wechat::{
     Act, Consent, Entry, How, NOTICE, NOTICE_LONG_TERM, Settings, StandIn, TEMPLATE_PROGRESS,
 };
@@ -525,9 +528,11 @@ async fn a_platform_that_hangs_touches_no_callback_and_no_other_citizen() {
     stepping.await.unwrap();
     // No token was had, so nothing was sent: it is tried again, once the platform answers.
     world.standin.switch(|s| s.hangs = false);
-    world.later(11).await;
+    world.later(1).await;
     world.step().await;
-    assert_eq!(world.told().len(), 1, "{:?}", world.told());
+    assert_eq!(world.ways(), [How::Custom]);
+    let left = "SELECT message_left FROM wechat_allowance WHERE openid LIKE 'oStandIn%'";
+    assert_eq!(number(&world.gateway.pool, left).await, 4, "what was not sent is given back");
     world.gateway.stop().await;
 }
 
@@ -801,5 +806,20 @@ async fn two_replicas_tell_each_thing_once() {
     let sent = "SELECT count(*) FROM reply WHERE state = 'sent'";
     assert_eq!(number(&world.gateway.pool, sent).await, 12);
     other.close().await;
+    world.gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_told_of_one_ticket_is_told_in_its_order_by_the_workers_themselves() {
+    let spec = Spec::at(at("2026-11-24 09:00")).role(Role::All).with("[relay]\nlook_every_s = 1");
+    let world = World::with(spec, &templates(), &[Manner::Says("{}")]).await;
+    let ticket = world.writes().await;
+    for n in 0..5 {
+        world.effect("said", ticket, &json!({ "text": format!("第 {n} 句") })).await;
+    }
+    until("all are told", async || world.told().len() == 5).await;
+    for (n, told) in world.told().iter().enumerate() {
+        assert!(told.text.contains(&format!("第 {n} 句")), "{}", told.text);
+    }
     world.gateway.stop().await;
 }

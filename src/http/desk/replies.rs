@@ -30,6 +30,7 @@ pub(super) struct Telling {
     pub(super) state: String,
     pub(super) status: String,
     pub(super) words: String,
+    /// When that was: its end, or its beginning while it has none.
     pub(super) at: String,
     pub(super) at_exact: String,
     /// What did not work, a line each.
@@ -51,8 +52,8 @@ impl Telling {
             state: row.state.clone(),
             status: status(row, now),
             words: words.body,
-            at: wording::moment(row.created_at, now),
-            at_exact: wording::exact(row.created_at),
+            at: wording::moment(row.ended_at.unwrap_or(row.created_at), now),
+            at_exact: wording::exact(row.ended_at.unwrap_or(row.created_at)),
             tried: row.attempts.iter().filter_map(|one| unsuccessful(one, now)).collect(),
         }
     }
@@ -63,26 +64,25 @@ fn label(attempt: &AttemptRow) -> &'static str {
 }
 
 fn status(row: &ReplyRow, now: DateTime<Utc>) -> String {
-    let ended = row.ended_at.map(|at| wording::moment(at, now)).unwrap_or_default();
     match row.state.as_str() {
         "sent" => {
             let Some(last) = row.attempts.iter().rfind(|one| one.outcome == "taken") else {
-                return format!("{ended}已发出");
+                return "已发出".to_owned();
             };
             let arrived = match last.delivery {
                 Some(Delivery::Arrived) => "，已送达",
                 _ => "",
             };
-            format!("{ended}用{}发出{arrived}", label(last))
+            format!("已用{}发出{arrived}", label(last))
         }
         "called" => {
-            format!("{ended}{}已打电话告诉群众", row.called_by.as_deref().unwrap_or("工作人员"))
+            format!("{}已打电话告诉群众", row.called_by.as_deref().unwrap_or("工作人员"))
         }
         "call" => "发不出去，请打电话告诉群众".to_owned(),
         "failed" => "没有发出；这一条不必打电话".to_owned(),
         _ if row.next_try_at <= now => "正在发送".to_owned(),
         _ if row.attempts.is_empty() => {
-            format!("{}发送", wording::moment(row.next_try_at, now))
+            format!("等到{}发送", wording::moment(row.next_try_at, now))
         }
         _ => format!("还没有发出，{}再试", wording::moment(row.next_try_at, now)),
     }

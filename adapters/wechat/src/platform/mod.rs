@@ -193,7 +193,7 @@ impl Platform {
             "force_refresh": false,
         });
         let request = self.http.post(self.url("/cgi-bin/stable_token", &[])).json(&ask);
-        let issued: Issued = self.http.json("stable_token", request, self.within).await?;
+        let issued: Issued = self.http.json(error::TOKEN_CALL, request, self.within).await?;
         Ok((Token::new(issued.access_token), Duration::from_secs(issued.expires_in)))
     }
 
