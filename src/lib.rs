@@ -1,7 +1,7 @@
 //! The intake gateway of a service window (ARCHITECTURE.md).
 //!
-//! `domain` is pure. `store` holds all SQL. `intake`, `schedule` and `relay` are what runs; `http` is
-//! how the outside reaches it, `desk` what staff do. `gateway` wires them into one process.
+//! `domain` is pure. `store` holds all SQL. `intake`, `schedule`, `relay` and `reply` are what runs;
+//! `http` is how the outside reaches it, `desk` what staff do. `gateway` wires them into one process.
 
 pub mod amend;
 pub mod clock;
