@@ -188,7 +188,10 @@ impl Relay {
         let mut failed = None;
         for office in self.offices.all().values() {
             let now = self.clock.now();
-            if let Err(error) = store::within(CALL_WITHIN, self.plan(office, now)).await {
+            // Whatever keeps citizens from being told, the staff are.
+            let citizens = store::within(CALL_WITHIN, self.plan_for_citizens(office, now)).await;
+            let staff = store::within(CALL_WITHIN, self.plan(office, now)).await;
+            for error in [citizens.err(), staff.err()].into_iter().flatten() {
                 tracing::warn!(
                     office.id = office.id.0,
                     error = %telemetry::causes(&error),
@@ -255,23 +258,29 @@ impl Relay {
         Ok(())
     }
 
-    /// Makes replies of what citizens should know, at any hour, and notices of an office's effects
-    /// whose time has come.
-    async fn plan(&self, office: &Office, now: DateTime<Utc>) -> Result<(), StoreError> {
-        if let Some((accounts, replies)) = self.citizens.get() {
-            loop {
-                let mut db = self.pool.acquire().await?;
-                let mut transaction = db.begin().await?;
-                let planned = reply::plan(&mut transaction, office, accounts, now).await?;
-                transaction.commit().await?;
-                if planned > 0 {
-                    replies.wake();
-                }
-                if planned < reply::AT_A_TIME {
-                    break;
-                }
+    /// Makes replies of what citizens should know, at any hour.
+    async fn plan_for_citizens(
+        &self,
+        office: &Office,
+        now: DateTime<Utc>,
+    ) -> Result<(), StoreError> {
+        let Some((accounts, replies)) = self.citizens.get() else { return Ok(()) };
+        loop {
+            let mut db = self.pool.acquire().await?;
+            let mut transaction = db.begin().await?;
+            let planned = reply::plan(&mut transaction, office, accounts, now).await?;
+            transaction.commit().await?;
+            if planned > 0 {
+                replies.wake();
+            }
+            if planned < reply::AT_A_TIME {
+                return Ok(());
             }
         }
+    }
+
+    /// Makes notices of an office's effects whose time has come.
+    async fn plan(&self, office: &Office, now: DateTime<Utc>) -> Result<(), StoreError> {
         let told = told_at(office, now);
         loop {
             let mut db = self.pool.acquire().await?;
