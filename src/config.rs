@@ -34,6 +34,8 @@ pub struct Config {
     pub hotline: Vec<Belonging<intake_hotline::Source>>,
     #[serde(deserialize_with = "apart")]
     pub notify: Vec<Notify>,
+    #[serde(deserialize_with = "apart")]
+    pub sms: Vec<Belonging<intake_notify::SmsGateway>>,
 }
 
 /// The lists of adapters are read apart from the rest, entry by entry.
@@ -196,7 +198,8 @@ impl Config {
         let wechat = entries(&mut settings, "wechat", Belonging::read)?;
         let hotline = entries(&mut settings, "hotline", Belonging::read)?;
         let notify = entries(&mut settings, "notify", Notify::read)?;
-        let config = Self { wechat, hotline, notify, ..read(settings, "")? };
+        let sms = entries(&mut settings, "sms", Belonging::read)?;
+        let config = Self { wechat, hotline, notify, sms, ..read(settings, "")? };
         config.check()?;
         Ok(config)
     }
@@ -248,6 +251,13 @@ impl Config {
             check.map_err(|error| ConfigError(format!("notify[{index}].{error}")))?;
             if entry.name.is_empty() || entry.name == crate::relay::DESK {
                 return wrong(format!("notify[{index}].name must not be empty or `desk`"));
+            }
+        }
+        for (index, entry) in self.sms.iter().enumerate() {
+            let check = entry.settings.check();
+            check.map_err(|error| ConfigError(format!("sms[{index}].{error}")))?;
+            if self.sms[..index].iter().any(|other| other.office == entry.office) {
+                return wrong(format!("sms[{index}].office has a gateway already: one is enough"));
             }
         }
         Ok(())
@@ -315,6 +325,15 @@ impl Config {
                 ));
             }
         }
+        for entry in &self.wechat {
+            let by_sms = self.sms.iter().any(|sms| sms.office == entry.office);
+            if entry.settings.api.is_none() && !by_sms {
+                warnings.push(format!(
+                    "wechat account {} has no [wechat.api] and its office no [[sms]]: what citizens should know has to be told by telephone",
+                    entry.settings.id
+                ));
+            }
+        }
         if self.notify.is_empty() {
             warnings.push("notify is empty: notices show on the desk only".to_owned());
         }
@@ -363,6 +382,15 @@ impl Relay {
             longest_retry: Duration::from_secs(self.longest_retry_s),
             parallel: self.parallel,
             desk_url: desk_url.to_owned(),
+        }
+    }
+
+    /// For [`crate::reply::Replies`].
+    #[must_use]
+    pub fn replies(&self) -> crate::reply::Settings {
+        crate::reply::Settings {
+            look_every: Duration::from_secs(self.look_every_s),
+            parallel: self.parallel,
         }
     }
 }
@@ -575,6 +603,12 @@ mod tests {
             )
         };
         let secret = "secret = '0123456789abcdef0123456789abcdef'";
+        let template = |template: &str| {
+            let api = format!("[wechat.api]\n{secret}\n[[wechat.api.templates]]\nid = 'T1'\n");
+            wechat(&format!("{api}{template}"))
+        };
+        const SMS_OF_A: &str =
+            "[[sms]]\noffice = 'a'\nurl = 'https://a.test'\nsecret = '0123456789abcdef'";
         for (text, key) in [
             ("[http]\nlisten = 'nowhere'", "http.listen"),
             ("[http]\nlissten = '127.0.0.1:1'", "http.lissten is not known"),
@@ -634,6 +668,42 @@ mod tests {
                 "api.answer_timeout_s",
             ),
             (&wechat("api = { base_url = 'https://api.test' }"), "secret is missing"),
+            (
+                &template("by = 'letter'\nkinds = ['said']\nfields = { thing1 = 'says' }"),
+                "wechat[0].api.templates[0].by must be",
+            ),
+            (
+                &template("by = 'notice'\nkinds = ['told']\nfields = { thing1 = 'says' }"),
+                "wechat[0].api.templates[0].kinds[0]",
+            ),
+            (
+                &template("by = 'notice'\nkinds = ['said']\nfields = { thing1 = 'words' }"),
+                "wechat[0].api.templates[0].fields.thing1",
+            ),
+            (
+                &template("by = 'notice'\nkinds = ['said']\nfields = { time1 = 'says' }"),
+                "api.templates.fields names a field that cannot hold it",
+            ),
+            (
+                &template(
+                    "by = 'template'\nlong_term = true\nkinds = ['said']\nfields = { thing1 = 'says' }",
+                ),
+                "api.templates.long_term",
+            ),
+            (
+                "[[sms]]\noffice = 'a'\nurl = 'http://a.test'\nsecret = '0123456789abcdef'",
+                "sms[0].url must begin with https://",
+            ),
+            ("[[sms]]\noffice = 'a'\nurl = 'https://a.test'\nsecret = 'short'", "sms[0].secret"),
+            (
+                "[[sms]]\noffice = 'a'\nurl = 'https://a.test'\nsecret_file = '/nonexistent'",
+                "sms[0].secret_file",
+            ),
+            (
+                "[[sms]]\noffice = 'a'\nurl = 'https://a.test'\nsecret = '0123456789abcdef'\ntimeout_s = 0",
+                "sms[0].timeout_s",
+            ),
+            (&format!("{0}\n{0}", SMS_OF_A), "sms[1].office has a gateway already"),
         ] {
             let refusal = refusal(text);
             assert!(refusal.contains(key), "{text}: {refusal}");

@@ -5,12 +5,15 @@ use crate::{
     amend,
     clock::Clock,
     config::Config,
+    hearing::{Hearing, Waiting},
     housekeeping,
     http::{self, App, Shared, live::Live, serve::Limits},
     intake::{Committed, Intake, OnCommit, held::Waits},
     lifecycle::Wake,
     offices::{Office, Offices},
+    platform::{self, Accounts, RedisTokens, Sending},
     relay::{Relay, Targets},
+    reply::{Replies, SmsGateways},
     schedule::{
         TimerKey,
         fire::{Done, offices_of},
@@ -30,7 +33,12 @@ use sqlx::{
     Connection, PgPool,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
-use std::{collections::HashMap, str::FromStr, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    str::FromStr,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 use tokio::{net::TcpListener, sync::mpsc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -127,6 +135,8 @@ pub struct Gateway {
     workers: TaskTracker,
     stop_requests: CancellationToken,
     stop_workers: CancellationToken,
+    /// Until housekeeping starts.
+    waiting: Mutex<Option<Waiting>>,
 }
 
 impl Gateway {
@@ -170,6 +180,19 @@ impl Gateway {
         );
         // Set once, here: the schedule wakes the relay, which is made after it.
         let _ = relay_slot.set(Arc::clone(&relay));
+        let accounts = Arc::new(accounts(config, &offices, &pool)?);
+        let told = Arc::new(Wake::default());
+        relay.tell_citizens(Arc::clone(&accounts), Arc::clone(&told));
+        let (hearing, waiting) =
+            Hearing::new(pool.clone(), clock.clone(), Arc::clone(&accounts), Arc::clone(&told));
+        let replies = Replies::new(
+            pool.clone(),
+            Arc::clone(&offices),
+            clock.clone(),
+            config.relay.replies(),
+            (Arc::clone(&accounts), sms(config, &offices)?),
+            (Arc::clone(&relay), told),
+        );
 
         let stop_workers = CancellationToken::new();
         let workers = TaskTracker::new();
@@ -208,6 +231,9 @@ impl Gateway {
             intake,
             schedule,
             relay,
+            accounts,
+            hearing,
+            replies,
             search,
             waits,
             live,
@@ -217,7 +243,8 @@ impl Gateway {
             closing: CancellationToken::new(),
         });
         let stop_requests = CancellationToken::new();
-        Ok(Self { app, limits, writers, workers, stop_requests, stop_workers })
+        let waiting = Mutex::new(Some(waiting));
+        Ok(Self { app, limits, writers, workers, stop_requests, stop_workers, waiting })
     }
 
     /// Starts the timers' and the notices' loops.
@@ -228,6 +255,7 @@ impl Gateway {
         self.workers.spawn(Arc::clone(schedule).listen(stop()));
         self.workers.spawn(Arc::clone(schedule).keep_true(stop()));
         self.workers.spawn(Arc::clone(&self.app.relay).run(stop()));
+        self.workers.spawn(Arc::clone(&self.app.replies).run(stop()));
         self.workers.spawn(Arc::clone(&self.app.search).run(stop()));
         self.workers.spawn(Arc::clone(&self.app.waits).run(stop()));
     }
@@ -240,6 +268,10 @@ impl Gateway {
         self.workers.spawn(live.ask(app.pool.clone(), Arc::clone(&app.offices), stop()));
         self.workers.spawn(amend::follow(Arc::clone(app), stop()));
         self.workers.spawn(housekeeping::run(Arc::clone(app), stop()));
+        let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(waiting) = waiting {
+            self.workers.spawn(Arc::clone(&app.hearing).note(waiting, stop()));
+        }
     }
 
     /// Serves until `stop`, then finishes what is under way.
@@ -421,6 +453,42 @@ fn add(
         return Err(StartError::new(format!("{key}.id: {id} occurs twice")));
     }
     Ok(())
+}
+
+/// The accounts that can send. Their tokens are shared by all replicas, by one store for a process.
+fn accounts(config: &Config, offices: &Offices, pool: &PgPool) -> Result<Accounts, StartError> {
+    let tokens = RedisTokens::new(config.redis_url.expose_secret(), &config.schedule.prefix)
+        .map_err(|_| StartError::new("redis_url cannot be understood"))?;
+    let tokens = Arc::new(tokens);
+    let mut accounts = Vec::new();
+    for (index, entry) in config.wechat.iter().enumerate() {
+        let key = format!("wechat[{index}]");
+        let office = office_of(offices, &key, &entry.office)?.id;
+        let account = &entry.settings;
+        let platform = platform::platform(account, office, pool.clone(), Arc::clone(&tokens))
+            .map_err(|(what, says)| StartError::new(format!("{key}.{what} {says}")))?;
+        let (Some(platform), Some(api)) = (platform, &account.api) else { continue };
+        accounts.push(Sending {
+            office,
+            source: format!("wechat:{}", account.id),
+            app_id: account.app_id.clone(),
+            templates: api.templates.clone(),
+            platform,
+        });
+    }
+    Ok(Accounts::new(accounts))
+}
+
+fn sms(config: &Config, offices: &Offices) -> Result<SmsGateways, StartError> {
+    let mut gateways = SmsGateways::new();
+    for (index, entry) in config.sms.iter().enumerate() {
+        let key = format!("sms[{index}]");
+        let office = office_of(offices, &key, &entry.office)?;
+        let sms = entry.settings.sms();
+        let sms = sms.map_err(|error| StartError::new(format!("{key}.{error}")))?;
+        gateways.insert(office.id, sms);
+    }
+    Ok(gateways)
 }
 
 fn targets(config: &Config, offices: &Offices) -> Result<Targets, StartError> {

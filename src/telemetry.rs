@@ -26,6 +26,10 @@ pub const SCHEDULE_ERRORS: &str = "schedule_errors_total";
 pub const SCHEDULE_REBUILDS: &str = "schedule_rebuilds_total";
 /// Attempts to tell the staff, by target and result.
 pub const NOTICES: &str = "relay_notices_total";
+/// Attempts to tell citizens, by path and result: taken, over, later, uncertain, call.
+pub const REPLIES: &str = "reply_attempts_total";
+/// What channels heard that could not be noted: windows that are thought to be closed.
+pub const HEARD_LOST: &str = "channel_heard_lost_total";
 /// Days from today to the last one that a notice covers, by office.
 pub const CALENDAR_DAYS_AHEAD: &str = "calendar_days_known_ahead";
 /// Tickets entered into the index of words, anew or again.

@@ -188,7 +188,11 @@ pub async fn split(deed: Deed<'_>, messages: &[i32]) -> Result<Done, DeskError> 
     let mut timers = timers_ahead(&office.calendar, Level::Duty, promise.due_at, now);
     timers.extend(promise.follow_up_at.filter(|at| *at > now).map(|at| (TimerKind::FollowUp, at)));
     let armed = store::timer::arm(db, office.id, new, &timers).await?;
-    let data = serde_json::json!({ "from": source_id });
+    let said = format!(
+        "您在{source_id}里说到的另一件事，已单独登记，编号{}，分开办理。",
+        new.display(prefix)
+    );
+    let data = serde_json::json!({ "from": source_id, "tell_citizen": true, "text": said });
     store::ticket::tell(db, (office.id, new), "spun_off", false, &data, (now, now)).await?;
     work.write(&happened).await?;
     work.done.timers.extend(armed);
@@ -276,7 +280,7 @@ pub async fn join(deed: Deed<'_>, into: &str) -> Result<Done, DeskError> {
     let closed = work.locked.ticket.close(Some(&format!("并入{into}")))?;
     work.write(&closed).await?;
     work.stop_timers().await?;
-    let data = serde_json::json!({ "into": into, "answer": answer });
+    let data = serde_json::json!({ "into": into, "tell_citizen": true, "text": answer });
     work.tell_citizen("joined", &data).await?;
     let (now, opens) = (work.now, work.opens());
     let db = &mut work.transaction;

@@ -19,6 +19,7 @@ use crate::{
         ticket::{NotAllowed, State as TicketState},
     },
     intake::{AcceptError, Accepted},
+    reply,
     search::words::Words,
     secret,
     store::{
@@ -324,7 +325,7 @@ pub async fn refer(
     Ok(Json(Item::from(&app, &caller, &whole.row)?).into_response())
 }
 
-/// One ticket, with its messages and events.
+/// One ticket, with its messages, its events and what the citizen was told.
 pub async fn show(
     State(app): State<Shared>,
     caller: Caller,
@@ -357,13 +358,43 @@ pub async fn show(
             })
         })
         .collect();
+    let replies = replies(&app, &caller, ticket).await?;
     let item = Item::from(&app, &caller, &whole.row)?;
     let mut body = serde_json::to_value(item).unwrap_or_default();
     if let Some(fields) = body.as_object_mut() {
         fields.insert("messages".to_owned(), messages.into());
         fields.insert("events".to_owned(), events.into());
+        fields.insert("replies".to_owned(), replies.into());
     }
     Ok(Json(body).into_response())
+}
+
+/// What the citizen was told, and how.
+async fn replies(
+    app: &Shared,
+    caller: &Caller,
+    ticket: RegisterNumber,
+) -> Result<Vec<serde_json::Value>, Problem> {
+    let office = app.offices.get(caller.0.office).ok_or_else(no_ticket)?;
+    let mut db = app.pool.acquire().await?;
+    let rows = store::reply::of_ticket(&mut db, office.id, ticket).await?;
+    let link = reply::page_link(&office, ticket);
+    let replies = rows.iter().map(|row| {
+        let link = link.as_deref();
+        let words = reply::words(&office, ticket, row.kind, &row.facts, link, row.created_at);
+        let attempts = row.attempts.iter().map(|one| {
+            serde_json::json!({
+                "path": one.path, "at": local(one.began_at), "outcome": one.outcome,
+                "code": one.code, "says": one.says, "delivery": one.delivery,
+            })
+        });
+        serde_json::json!({
+            "kind": row.kind, "state": row.state, "text": words.body,
+            "created_at": local(row.created_at), "ended_at": row.ended_at.map(local),
+            "called_by": row.called_by, "attempts": attempts.collect::<Vec<_>>(),
+        })
+    });
+    Ok(replies.collect())
 }
 
 async fn load(

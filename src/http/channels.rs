@@ -63,7 +63,17 @@ async fn receive(app: &Shared, key: &str, peer: Peer, request: HttpRequest<Body>
         body: &body,
     };
     let now = app.clock.now();
-    let response = match channel.verify(request, now) {
+    let verified = match channel.hear(request, now) {
+        Ok((verified, heard)) => {
+            // What a platform reports and will not report again is kept before it is answered.
+            if !heard.is_empty() && !app.hearing.hear(*office, heard).await {
+                return busy(5);
+            }
+            Ok(verified)
+        }
+        Err(refusal) => Err(refusal),
+    };
+    let response = match verified {
         Err(refusal) => refused(kind, refusal),
         Ok(Verified::Answer(answer)) => ready(answer),
         Ok(Verified::Quarantine(item, answer)) => {

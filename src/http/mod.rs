@@ -13,9 +13,12 @@ use crate::{
     config,
     desk::Done,
     domain::id::OfficeId,
+    hearing::Hearing,
     intake::{Intake, held::Waits},
     offices::Offices,
+    platform::Accounts,
     relay::Relay,
+    reply::Replies,
     schedule::runner::Runner,
     search::Indexer,
 };
@@ -46,6 +49,12 @@ pub struct App {
     pub schedule: Arc<Runner>,
     /// The relay.
     pub relay: Arc<Relay>,
+    /// WeChat's accounts that can send.
+    pub accounts: Arc<Accounts>,
+    /// What channels hear besides submissions.
+    pub hearing: Arc<Hearing>,
+    /// What citizens are told.
+    pub replies: Arc<Replies>,
     /// What fills the index of words.
     pub search: Arc<Indexer>,
     /// What registers by itself what waited for words.

@@ -57,7 +57,7 @@ pub(super) fn compose(office: &Office, effects: &[&Effect], now: DateTime<Utc>) 
 
 fn headline(about: &[&Effect], now: DateTime<Utc>) -> String {
     // The gravest of what happened to a ticket names it.
-    const BY_GRAVITY: [(&str, &str); 13] = [
+    const BY_GRAVITY: [(&str, &str); 14] = [
         ("overdue", "已逾期"),
         ("raised", "已升级"),
         ("date_kept", "期限待带班领导定"),
@@ -66,6 +66,7 @@ fn headline(about: &[&Effect], now: DateTime<Utc>) -> String {
         ("reopened", "重新办理"),
         ("material_due", "材料到期未补"),
         ("registered", "新反映"),
+        ("call_citizen", "请打电话告诉群众"),
         ("follow_up", "待跟进"),
         ("person_wanted", "群众要求人工联系"),
         ("withdrawn", "群众撤回"),

@@ -25,6 +25,7 @@ mod platform;
 mod quarantine;
 mod queue;
 mod relay;
+mod replies;
 mod schedule;
 mod search;
 mod support;

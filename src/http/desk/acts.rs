@@ -405,6 +405,7 @@ pub(super) fn done(name: &str) -> Option<&'static str> {
         "registered_before" => {
             "之前已登记，内容以第一次为准。如果是另一件事，请再登记一次，写过的内容还在表单里。"
         }
+        "called" => "已记下：打过电话了。",
         "claim" | "claimed" => "已认领，由您负责到底。群众会收到已受理的消息。",
         "refer" | "referred" => "已转办。负责人不变，经过见下面的记录。",
         "say" => "已记下并发给群众。发出的话不能撤回，写错了请再发一条更正。",

@@ -8,6 +8,7 @@ mod notices;
 mod quarantine;
 mod queue;
 mod register;
+mod replies;
 mod session;
 mod story;
 mod ticket;
@@ -50,6 +51,7 @@ pub fn routes() -> Router<Shared> {
         .route("/desk/login", get(session::login_page).post(session::login))
         .route("/desk/logout", post(session::logout))
         .route("/desk/tickets/{number}", get(ticket::page))
+        .route("/desk/tickets/{number}/replies/{id}/called", post(replies::called))
         .route("/desk/notices", get(notices::page))
         .route("/desk/notices/{id}/resend", post(notices::resend))
         .route("/desk/quarantine", get(quarantine::page))

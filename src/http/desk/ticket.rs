@@ -5,6 +5,7 @@ use super::{
     acts::{self, Offers, Written},
     html,
     queue::state_label,
+    replies::Telling,
     session::LoggedIn,
     story::{self, Chapter},
 };
@@ -89,6 +90,8 @@ struct TicketPage {
     offers: Offers,
     /// The number of the newest event that the page shows.
     seen: i32,
+    /// What the citizen was told, oldest first.
+    replies: Vec<Telling>,
     /// Where it is with.
     unit: Option<String>,
     cause: Option<&'static str>,
@@ -162,11 +165,13 @@ pub(super) async fn show(
         let said = store::ticket::messages(&mut db, frame.session.office, other).await?;
         taken_in.insert(from, said);
     }
+    let replies = store::reply::of_ticket(&mut db, frame.session.office, ticket).await?;
     drop(db);
     let now = app.clock.now();
     let row = &whole.row;
     let became = shown.done.unwrap_or_default();
     let story = story::tell(&whole, &taken_in, &units, now);
+    let replies = replies.iter().map(|row| Telling::new(row, &frame.office, ticket, now)).collect();
     let offers = acts::offers(&whole, &frame.office, &frame.session, &units, now);
     let done = acts::done(&became);
     Ok(html(&TicketPage {
@@ -197,6 +202,7 @@ pub(super) async fn show(
         story,
         offers,
         seen: whole.events.last().map_or(0, |event| event.seq),
+        replies,
         unit: row.unit.clone(),
         cause: whole.cause.map(story::cause_label),
         waiting: match &whole.state {

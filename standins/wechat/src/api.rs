@@ -74,7 +74,10 @@ fn done() -> Answer {
 /// Waits while the platform hangs, then says how it behaves.
 async fn mood(shared: &Shared, path: &str) -> Result<(), i64> {
     *shared.state().calls.entry(path.to_owned()).or_default() += 1;
-    let _ = shared.hangs.subscribe().wait_for(|hangs| !hangs).await;
+    {
+        let mut hangs = shared.hangs.subscribe();
+        let _ = hangs.wait_for(|hangs| !hangs).await;
+    }
     let mut state = shared.state();
     let switches = &mut state.switches;
     match switches.next_codes.pop_front() {

@@ -165,6 +165,12 @@ impl StandIn {
         self.0.state().page_voice.clone()
     }
 
+    /// How many calls hang; a caller that gave up is none of them, once that is noticed.
+    #[must_use]
+    pub fn hanging(&self) -> usize {
+        self.0.hangs.receiver_count()
+    }
+
     /// How often a path of the API was called, answered or not.
     #[must_use]
     pub fn calls(&self, path: &str) -> usize {
