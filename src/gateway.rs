@@ -9,7 +9,9 @@ use crate::{
     http::{self, App, Shared, live::Live, serve::Limits},
     intake::{Committed, Intake, OnCommit},
     lifecycle::Wake,
+    media::{Fetcher, Keeper, Store, fetch::Platforms},
     offices::{Office, Offices},
+    platform::{RedisTokens, platform},
     relay::{Relay, Targets},
     schedule::{
         TimerKey,
@@ -171,10 +173,28 @@ impl Gateway {
         // Set once, here: the schedule wakes the relay, which is made after it.
         let _ = relay_slot.set(Arc::clone(&relay));
 
+        let store = Store::open(&config.media)
+            .map_err(|(key, says)| StartError::new(format!("{key} {says}")))?;
+        let limit = config.media.limit_mb * 1024 * 1024;
+        let media = Arc::new(Keeper::new(pool.clone(), store, limit));
+        let fetcher = Fetcher::new(
+            pool.clone(),
+            Arc::clone(&media),
+            platforms(config, &offices, &pool)?,
+            clock.clone(),
+            config.media.parallel,
+        );
+
         let stop_workers = CancellationToken::new();
         let workers = TaskTracker::new();
         let timers = entering(Arc::clone(&schedule), &workers, stop_workers.clone());
-        let on_commit = on_commit(live.clone(), Arc::clone(&relay), Arc::clone(&search), timers);
+        let on_commit = on_commit(
+            live.clone(),
+            Arc::clone(&relay),
+            Arc::clone(&search),
+            Arc::clone(&fetcher),
+            timers,
+        );
         let writers = TaskTracker::new();
         let intake = Intake::open(
             pool.clone(),
@@ -202,6 +222,8 @@ impl Gateway {
             schedule,
             relay,
             search,
+            media,
+            fetcher,
             live,
             tallies: http::desk::Tallies::default(),
             desk: config.desk.clone(),
@@ -221,6 +243,7 @@ impl Gateway {
         self.workers.spawn(Arc::clone(schedule).keep_true(stop()));
         self.workers.spawn(Arc::clone(&self.app.relay).run(stop()));
         self.workers.spawn(Arc::clone(&self.app.search).run(stop()));
+        self.workers.spawn(Arc::clone(&self.app.fetcher).run(stop()));
     }
 
     /// Starts what every process needs: offices read again when they change, live pages, tidying up.
@@ -316,6 +339,7 @@ fn on_commit(
     live: Live,
     relay: Arc<Relay>,
     search: Arc<Indexer>,
+    fetcher: Arc<Fetcher>,
     timers: mpsc::Sender<Vec<TimerKey>>,
 ) -> OnCommit {
     Arc::new(move |committed: &Committed| {
@@ -323,6 +347,9 @@ fn on_commit(
             live.changed(*office);
         }
         search.wake();
+        if committed.attachments {
+            fetcher.wake();
+        }
         if committed.urgent {
             relay.wake_now();
         } else if committed.effects {
@@ -398,6 +425,23 @@ fn channels(
         add(&mut channels, &key, &entry.settings.id, office.id, Arc::new(channel))?;
     }
     Ok(channels)
+}
+
+/// The API of each account that has one, by `wechat:{account}`.
+fn platforms(config: &Config, offices: &Offices, pool: &PgPool) -> Result<Platforms, StartError> {
+    let tokens = RedisTokens::new(config.redis_url.expose_secret(), &config.schedule.prefix)
+        .map_err(|_| StartError::new("redis_url cannot be understood"))?;
+    let tokens = Arc::new(tokens);
+    let mut platforms = Platforms::new();
+    for (index, entry) in config.wechat.iter().enumerate() {
+        let key = format!("wechat[{index}]");
+        let office = office_of(offices, &key, &entry.office)?;
+        let account = &entry.settings;
+        let api = platform(account, office.id, pool.clone(), Arc::clone(&tokens))
+            .map_err(|(name, says)| StartError::new(format!("{key}.api.{name} {says}")))?;
+        platforms.extend(api.map(|api| (format!("wechat:{}", account.id), Arc::new(api))));
+    }
+    Ok(platforms)
 }
 
 fn add(

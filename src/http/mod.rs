@@ -9,8 +9,15 @@ pub mod problem;
 pub mod serve;
 
 use crate::{
-    clock::Clock, config, domain::id::OfficeId, intake::Intake, offices::Offices, relay::Relay,
-    schedule::runner::Runner, search::Indexer,
+    clock::Clock,
+    config,
+    domain::id::OfficeId,
+    intake::Intake,
+    media::{Fetcher, Keeper},
+    offices::Offices,
+    relay::Relay,
+    schedule::runner::Runner,
+    search::Indexer,
 };
 use axum::{
     Router,
@@ -41,6 +48,10 @@ pub struct App {
     pub relay: Arc<Relay>,
     /// What fills the index of words.
     pub search: Arc<Indexer>,
+    /// What citizens sent, kept.
+    pub media: Arc<Keeper>,
+    /// What fetches it.
+    pub fetcher: Arc<Fetcher>,
     /// Who watches the queue.
     pub live: live::Live,
     /// The channels by `wechat/{account}` or `hotline/{source}`, each with its office.
@@ -140,7 +151,7 @@ async fn safe_headers(mut response: Response) -> Response {
         (
             header::CONTENT_SECURITY_POLICY,
             "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; \
-             connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'; \
+             media-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'; \
              object-src 'none'",
         ),
         (header::CACHE_CONTROL, "no-store"),

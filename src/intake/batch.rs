@@ -511,6 +511,7 @@ impl<'a> Builder<'a> {
         let entry = Entry { office, ticket, seq, at, actor: &actor, kind: &kind, data: &data };
         head.chain = entry.link(head.chain);
         let hash = head.chain.0;
+        self.committed.attachments |= message.is_some_and(|m| !m.attachments.is_empty());
 
         self.writes.events.push(NewEvent {
             office_id: office.0,

@@ -410,6 +410,17 @@ pub async fn write(
                 raw)
             SELECT office_id, ticket, seq, occurred_at, at, text, attachments, raw
             FROM happened WHERE source IS NOT NULL AND (SELECT yes FROM sure)
+        ), media AS (
+            INSERT INTO media (office_id, ticket, seq, n, kind, source, reference, state,
+                received_at, expires_at, next_try_at)
+            SELECT office_id, ticket, seq, (a.n - 1)::smallint, a.one ->> 'kind', source,
+                a.one ->> 'reference', 'waiting', at,
+                CASE WHEN source LIKE 'wechat:%' THEN at + interval '3 days' END,
+                CASE WHEN source LIKE 'wechat:%' THEN at END
+            FROM happened
+            CROSS JOIN LATERAL jsonb_array_elements(attachments) WITH ORDINALITY AS a(one, n)
+            WHERE attachments IS NOT NULL AND source IS NOT NULL AND (SELECT yes FROM sure)
+              AND a.one ->> 'kind' IN ('image', 'voice', 'video')
         ), inbound AS (
             INSERT INTO inbound (office_id, source, source_id, digest, received_at, ticket, seq,
                 appended, follow_up_at, due_at, provisional)

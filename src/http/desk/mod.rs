@@ -3,6 +3,7 @@
 
 mod assets;
 mod counts;
+mod media;
 mod notices;
 mod quarantine;
 mod queue;
@@ -49,6 +50,7 @@ pub fn routes() -> Router<Shared> {
         .route("/desk/tickets/{number}", get(ticket::page))
         .route("/desk/tickets/{number}/claim", post(ticket::claim))
         .route("/desk/tickets/{number}/refer", post(ticket::refer))
+        .route("/desk/media/{number}/{seq}/{n}/{variant}", get(media::show))
         .route("/desk/notices", get(notices::page))
         .route("/desk/notices/{id}/resend", post(notices::resend))
         .route("/desk/quarantine", get(quarantine::page))

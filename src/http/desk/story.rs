@@ -1,5 +1,6 @@
 //! A ticket's trail in words.
 
+use super::media::Piece;
 use crate::{
     domain::{
         event::Happened,
@@ -7,6 +8,7 @@ use crate::{
         timer::TimerKind,
     },
     store::{
+        media::MediaRow,
         office::Unit,
         ticket::{EventRow, Whole},
     },
@@ -24,11 +26,25 @@ pub(super) struct Chapter {
     pub(super) at_exact: String,
     pub(super) title: String,
     pub(super) text: Option<String>,
-    pub(super) attachments: Vec<String>,
+    pub(super) attachments: Vec<Piece>,
 }
 
-/// The story from the first event to the last; messages stand where they were received.
-pub(super) fn tell(whole: &Whole, units: &[Unit], now: DateTime<Utc>) -> Vec<Chapter> {
+/// The story from the first event to the last; messages stand where they were received. `number` as
+/// it stands in addresses.
+pub(super) fn tell(
+    whole: &Whole,
+    media: &[MediaRow],
+    number: &str,
+    units: &[Unit],
+    now: DateTime<Utc>,
+) -> Vec<Chapter> {
+    let piece = |seq: i32, n: usize, one: &Attachment| {
+        let row = media.iter().find(|row| row.seq == seq && usize::try_from(row.n) == Ok(n));
+        match row {
+            Some(row) => Piece::sent(row, number, attachment(one)),
+            None => Piece::said(attachment(one)),
+        }
+    };
     whole
         .events
         .iter()
@@ -47,7 +63,10 @@ pub(super) fn tell(whole: &Whole, units: &[Unit], now: DateTime<Utc>) -> Vec<Cha
                 title,
                 text: message.map(|m| m.text.clone()).filter(|text| !text.is_empty()),
                 attachments: message
-                    .map(|m| m.attachments.iter().map(attachment).collect())
+                    .map(|m| {
+                        let numbered = m.attachments.iter().enumerate();
+                        numbered.map(|(n, one)| piece(m.seq, n, one)).collect()
+                    })
                     .unwrap_or_default(),
             }
         })

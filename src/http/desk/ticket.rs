@@ -106,6 +106,7 @@ pub(super) async fn page(
     let whole = store::ticket::whole(&mut db, frame.session.office, ticket)
         .await?
         .ok_or_else(Failure::gone)?;
+    let media = store::media::of_ticket(&mut db, frame.session.office, ticket).await?;
     let mut units = store::office::units(&mut db, frame.session.office).await?;
     drop(db);
     let now = app.clock.now();
@@ -119,7 +120,7 @@ pub(super) async fn page(
         "referred" => Some("已转办。负责人不变，经过见下面的记录。"),
         _ => None,
     };
-    let story = story::tell(&whole, &units, now);
+    let story = story::tell(&whole, &media, &ticket.display(&frame.office.prefix), &units, now);
     // R7.b: what somebody answers for and has no result yet.
     if !(frame.receives() && matches!(row.state.as_str(), "accepted" | "in_progress")) {
         units.clear();
