@@ -39,6 +39,14 @@ use tokio::sync::Semaphore;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Hash(pub [u8; 32]);
 
+impl Hash {
+    /// Of this content.
+    #[must_use]
+    pub fn of(bytes: &[u8]) -> Self {
+        Self(Sha256::digest(bytes).into())
+    }
+}
+
 /// What was made of a content to be shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Copies {
@@ -148,7 +156,7 @@ impl Keeper {
         if bytes.len() > self.limit {
             return Err(KeepError::TooLarge);
         }
-        let hash = Hash(Sha256::digest(&bytes).into());
+        let hash = Hash::of(&bytes);
         let kind = Type::of(&bytes);
         let mut db = self.pool.acquire().await.map_err(StoreError::from)?;
         rows::announce(&mut db, key.office, &hash).await?;

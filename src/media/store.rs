@@ -84,9 +84,15 @@ impl Store {
             .with_access_key_id(settings.s3_key_id.expose_secret())
             .with_secret_access_key(settings.s3_secret.expose_secret())
             .with_client_options(patience)
-            .with_retry(again);
+            .with_retry(again)
+            // One by one: not all that speak like S3 know the other call.
+            .with_disable_bulk_delete(true);
         if !settings.s3_endpoint.is_empty() {
-            bucket = bucket.with_endpoint(&settings.s3_endpoint);
+            // The bucket is a part of the host's name with some, of the path with others.
+            let hosted = settings.s3_endpoint.contains(&format!("//{}.", settings.s3_bucket));
+            bucket = bucket
+                .with_endpoint(&settings.s3_endpoint)
+                .with_virtual_hosted_style_request(hosted);
         }
         let bucket = bucket
             .build()

@@ -424,9 +424,9 @@ pub async fn forget(
     hash: &Hash,
 ) -> Result<bool, StoreError> {
     let used = sqlx::query!(
-        "UPDATE media_object o SET unused_since = NULL
+        "UPDATE media_object SET unused_since = NULL
          WHERE office_id = $1 AND hash = $2 AND unused_since < now() - interval '1 day'
-           AND EXISTS (SELECT FROM media m WHERE m.office_id = o.office_id AND m.hash = o.hash)",
+           AND EXISTS (SELECT FROM media WHERE office_id = $1 AND hash = $2)",
         office.0,
         &hash.0
     )

@@ -16,6 +16,7 @@ mod desk;
 mod front_door;
 mod intake;
 mod limits;
+mod media;
 mod outage;
 mod plans;
 mod platform;
