@@ -39,19 +39,19 @@ const APP_ID: &str = "wx00000000000media";
 const APP_SECRET: &str = "0123456789abcdef0123456789abcdef";
 const NOW: &str = "2026-11-24 09:00";
 
-/// A gateway and the platform behind it; nothing is fetched but by [`step`].
-struct Scene {
-    gateway: TestGateway,
-    platform: StandIn,
+/// A gateway and the platform behind it; nothing is fetched but by [`Scene::step`].
+pub struct Scene {
+    pub gateway: TestGateway,
+    pub platform: StandIn,
     citizen: String,
 }
 
 impl Scene {
-    async fn set() -> Self {
+    pub async fn set() -> Self {
         Self::set_with(Process::Web, "").await
     }
 
-    async fn set_with(role: Process, settings: &str) -> Self {
+    pub async fn set_with(role: Process, settings: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let (token, key) = (gateway::TOKEN, gateway::KEY);
@@ -77,15 +77,15 @@ impl Scene {
         Self { gateway, platform, citizen }
     }
 
-    async fn sends(&self, act: Act) {
+    pub async fn sends(&self, act: Act) {
         self.platform.act(&self.citizen, act).await;
     }
 
-    async fn step(&self) -> bool {
+    pub async fn step(&self) -> bool {
         self.gateway.app.fetcher.step().await.unwrap()
     }
 
-    async fn sends_and_it_comes(&self, act: Act) {
+    pub async fn sends_and_it_comes(&self, act: Act) {
         self.sends(act).await;
         assert!(self.step().await);
         assert!(!self.step().await);
@@ -107,7 +107,7 @@ impl Scene {
     }
 }
 
-const TICKET: &str = "/desk/tickets/BCS-2026-000001";
+pub const TICKET: &str = "/desk/tickets/BCS-2026-000001";
 
 /// Where attachment 0 of the ticket's message `seq` is.
 fn medium(seq: i32, variant: &str) -> String {
@@ -124,7 +124,7 @@ fn header<'a>(answer: &'a Answer, name: &str) -> &'a str {
     answer.headers.get(name).map_or("", |value| value.to_str().unwrap())
 }
 
-fn jpeg(width: u32, height: u32) -> Vec<u8> {
+pub fn jpeg(width: u32, height: u32) -> Vec<u8> {
     // Left red, right blue: which way it was turned shows.
     let paint = |x, _| if x < width / 2 { Rgb([200, 0, 0]) } else { Rgb([0, 0, 200]) };
     let picture = DynamicImage::ImageRgb8(RgbImage::from_fn(width, height, paint));
