@@ -324,6 +324,12 @@ impl Config {
                 .push("ops.listen is not on loopback: keep health and metrics inside".to_owned());
         }
         for entry in &self.wechat {
+            if entry.settings.api.is_none() {
+                warnings.push(format!(
+                    "wechat account {} has no api.secret: photos and voices that citizens send cannot be fetched, and are gone after three days",
+                    entry.settings.id
+                ));
+            }
             if entry.settings.is_plain() {
                 warnings.push(format!(
                     "wechat account {} runs in plain mode, whose signature does not cover the message: for test accounts only",

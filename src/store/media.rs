@@ -67,10 +67,12 @@ pub struct Content {
 /// Where a medium is with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Standing {
-    /// It is being fetched; `reached`: its source is one that is asked at all.
+    /// It is being fetched.
     Waiting {
-        /// Whether anybody asks for it.
-        reached: bool,
+        /// Whether anybody asks for it: not every source is one that can be asked.
+        asked: bool,
+        /// Whether the last try came to nothing.
+        missed: bool,
     },
     /// It is here.
     Kept(Content),
@@ -286,6 +288,7 @@ struct Row {
     kind: String,
     state: String,
     asked: bool,
+    missed: bool,
     hash: Option<Vec<u8>>,
     r#type: Option<String>,
     size: Option<i64>,
@@ -307,7 +310,7 @@ impl TryFrom<Row> for MediaRow {
             })
         };
         let standing = match row.state.as_str() {
-            "waiting" => Standing::Waiting { reached: row.asked },
+            "waiting" => Standing::Waiting { asked: row.asked, missed: row.missed },
             "kept" => Standing::Kept(content()?),
             "expired" => Standing::Lost(Lost::Expired),
             "failed" => Standing::Lost(Lost::Failed),
@@ -329,8 +332,8 @@ pub async fn of_ticket(
 ) -> Result<Vec<MediaRow>, StoreError> {
     let rows = sqlx::query_as!(
         Row,
-        r#"SELECT m.seq, m.n, m.kind, m.state, m.next_try_at IS NOT NULL AS "asked!", m.hash,
-               o.type, o.size, o.copies AS "copies?"
+        r#"SELECT m.seq, m.n, m.kind, m.state, m.next_try_at IS NOT NULL AS "asked!",
+               m.says IS NOT NULL AS "missed!", m.hash, o.type, o.size, o.copies AS "copies?"
            FROM media m LEFT JOIN media_object o ON o.office_id = m.office_id AND o.hash = m.hash
            WHERE m.office_id = $1 AND m.ticket = $2 ORDER BY m.seq, m.n"#,
         office.0,
@@ -348,8 +351,8 @@ pub async fn of_ticket(
 pub async fn content(db: &mut PgConnection, key: Key) -> Result<Option<Content>, StoreError> {
     let row = sqlx::query_as!(
         Row,
-        r#"SELECT m.seq, m.n, m.kind, m.state, m.next_try_at IS NOT NULL AS "asked!", m.hash,
-               o.type, o.size, o.copies AS "copies?"
+        r#"SELECT m.seq, m.n, m.kind, m.state, m.next_try_at IS NOT NULL AS "asked!",
+               m.says IS NOT NULL AS "missed!", m.hash, o.type, o.size, o.copies AS "copies?"
            FROM media m JOIN media_object o ON o.office_id = m.office_id AND o.hash = m.hash
            WHERE m.office_id = $1 AND m.ticket = $2 AND m.seq = $3 AND m.n = $4"#,
         key.office.0,

@@ -316,10 +316,11 @@ async fn a_video_is_fetched_from_its_own_place_and_given_out_as_a_file() {
 async fn an_error_that_comes_as_success_is_tried_again() {
     let scene = Scene::set().await;
     scene.sends(Act::Photo(None)).await;
-    scene.platform.switch(|switches| switches.busy = true);
-    assert!(scene.step().await);
     let desk = scene.officer().await;
     assert!(desk.get(TICKET).await.text().contains("照片正在从微信取回"));
+    scene.platform.switch(|switches| switches.busy = true);
+    assert!(scene.step().await);
+    assert!(desk.get(TICKET).await.text().contains("照片暂时没有取回来，系统会自动再试"));
     assert_eq!(desk.get(&medium(1, "original")).await.status, 404);
     assert_eq!(scene.next_try().await, at(NOW) + TimeDelta::seconds(30));
     assert!(!scene.step().await, "not before its time");
@@ -346,6 +347,22 @@ async fn what_could_not_be_fetched_in_three_days_is_said_plainly() {
     assert!((20..40).contains(&tries), "{tries} tries");
     let page = scene.officer().await.get(TICKET).await.text();
     assert!(page.contains("照片已过期：微信只保留 3 天"), "{page}");
+    scene.gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_without_an_api_loses_no_photo_that_it_gets_one_for_in_time() {
+    let scene = Scene::set().await;
+    let xml = "<xml><ToUserName>gh_8a1b2c3d4e5f</ToUserName><FromUserName>oSomebody</FromUserName>\
+        <CreateTime>1795482000</CreateTime><MsgType>image</MsgType><PicUrl>http://mmbiz.qpic.cn/a</PicUrl>\
+        <MediaId>M1</MediaId><MsgId>24000000000000009</MsgId></xml>";
+    assert_eq!(scene.gateway.wechat_xml(xml).await.status, 200);
+    assert!(scene.step().await);
+    assert_eq!(scene.next_try().await, at(NOW) + TimeDelta::hours(1));
+    assert!(scene.officer().await.get(TICKET).await.text().contains("系统会自动再试"));
+    scene.gateway.clock.set(at(NOW) + TimeDelta::days(3));
+    assert!(scene.step().await);
+    assert!(scene.officer().await.get(TICKET).await.text().contains("照片已过期"));
     scene.gateway.stop().await;
 }
 

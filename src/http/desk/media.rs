@@ -43,7 +43,7 @@ impl Piece {
         let content = match row.standing {
             Standing::Kept(content) => content,
             // Nobody fetches it from there: what the channel says of it is all there is.
-            Standing::Waiting { reached: false } => return Self::said(label),
+            Standing::Waiting { asked: false, .. } => return Self::said(label),
             other => return Self::said(absent(row.kind, other)),
         };
         let picture = content.copies == Copies::Picture;
@@ -85,6 +85,9 @@ fn absent(kind: AttachmentKind, standing: Standing) -> String {
         }
         Standing::Lost(Lost::Refused) => {
             format!("{what}太大，没有保存。需要时请群众当面提供。")
+        }
+        Standing::Waiting { missed: true, .. } => {
+            format!("{what}暂时没有取回来，系统会自动再试；微信只保留 3 天。")
         }
         Standing::Waiting { .. } | Standing::Kept(_) => {
             format!("{what}正在从微信取回，稍后刷新页面查看。")
