@@ -27,6 +27,7 @@ pub struct Config {
     pub intake: Intake,
     pub schedule: Schedule,
     pub relay: Relay,
+    pub media: Media,
     pub desk: Desk,
     #[serde(deserialize_with = "apart")]
     pub wechat: Vec<Belonging<intake_wechat::Account>>,
@@ -140,6 +141,20 @@ pub struct Relay {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "config/default.toml says what each key means")]
+pub struct Media {
+    pub folder: String,
+    pub s3_bucket: String,
+    pub s3_endpoint: String,
+    pub s3_region: String,
+    pub s3_key_id: SecretString,
+    pub s3_secret: SecretString,
+    pub limit_mb: usize,
+    pub parallel: usize,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config/default.toml says what each key means")]
 pub struct Desk {
     pub session_idle_min: i64,
     pub session_h: i64,
@@ -234,6 +249,7 @@ impl Config {
         if let Some(says) = crate::telemetry::filter_fault(&self.log.filter) {
             return wrong(format!("log.filter {says}"));
         }
+        self.media.check().map_err(ConfigError)?;
         let fits = self.schedule.prefix.chars().all(|c| c.is_ascii_alphanumeric() || c == '-');
         if self.schedule.prefix.is_empty() || !fits {
             return wrong("schedule.prefix must be letters, digits and hyphens".to_owned());
@@ -265,10 +281,10 @@ impl Config {
 
     /// Every number with the least and the most that makes sense: beyond it something would wait
     /// for ever, spin, overflow, or never happen.
-    fn numbers(&self) -> [(&'static str, i128, i128, i128); 29] {
+    fn numbers(&self) -> [(&'static str, i128, i128, i128); 31] {
         const HOUR_S: i128 = 3600;
         const DAY_S: i128 = 24 * HOUR_S;
-        let Self { http, database, intake, schedule, relay, desk, .. } = self;
+        let Self { http, database, intake, schedule, relay, media, desk, .. } = self;
         [
             ("http.connections", http.connections as i128, 1, 100_000),
             ("http.connections_per_address", http.connections_per_address as i128, 1, 100_000),
@@ -296,6 +312,8 @@ impl Config {
             ("relay.first_retry_s", relay.first_retry_s.into(), 1, DAY_S),
             ("relay.longest_retry_s", relay.longest_retry_s.into(), 1, 7 * DAY_S),
             ("relay.parallel", relay.parallel as i128, 1, 1000),
+            ("media.limit_mb", media.limit_mb as i128, 1, 100),
+            ("media.parallel", media.parallel as i128, 1, 64),
             ("desk.session_idle_min", desk.session_idle_min.into(), 1, 24 * 60),
             ("desk.session_h", desk.session_h.into(), 1, 7 * 24),
             ("desk.failures", desk.failures.into(), 1, 100),
@@ -318,6 +336,12 @@ impl Config {
                 .push("ops.listen is not on loopback: keep health and metrics inside".to_owned());
         }
         for entry in &self.wechat {
+            if entry.settings.api.is_none() {
+                warnings.push(format!(
+                    "wechat account {} has no api.secret: photos and voices that citizens send cannot be fetched, and are gone after three days",
+                    entry.settings.id
+                ));
+            }
             if entry.settings.is_plain() {
                 warnings.push(format!(
                     "wechat account {} runs in plain mode, whose signature does not cover the message: for test accounts only",
@@ -334,10 +358,47 @@ impl Config {
                 ));
             }
         }
+        let media = &self.media;
+        if media.s3_bucket.is_empty() && !Path::new(&media.folder).is_absolute() {
+            warnings.push(format!(
+                "media.folder is {}, a folder below the one the gateway is started in: give a path that begins with / and is backed up, or media.s3_bucket",
+                media.folder
+            ));
+        }
+        if media.s3_endpoint.starts_with("http://") {
+            warnings.push(
+                "media.s3_endpoint is http: what citizens sent travels unencrypted".to_owned(),
+            );
+        }
         if self.notify.is_empty() {
             warnings.push("notify is empty: notices show on the desk only".to_owned());
         }
         warnings
+    }
+}
+
+impl Media {
+    fn check(&self) -> Result<(), String> {
+        let wrong = |text: &str| Err(text.to_owned());
+        if self.s3_bucket.is_empty() {
+            return match self.folder.is_empty() {
+                true => wrong("media.folder is missing: name a folder, or media.s3_bucket"),
+                false => Ok(()),
+            };
+        }
+        let endpoint = &self.s3_endpoint;
+        if !(endpoint.is_empty()
+            || endpoint.starts_with("https://")
+            || endpoint.starts_with("http://"))
+        {
+            return wrong("media.s3_endpoint is no address: it looks like https://s3.example.cn");
+        }
+        for (key, value) in [("s3_key_id", &self.s3_key_id), ("s3_secret", &self.s3_secret)] {
+            if value.expose_secret().is_empty() {
+                return Err(format!("media.{key} is missing: media.s3_bucket needs it"));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -630,6 +691,10 @@ mod tests {
             ("[schedule]\nlease_s = 0", "schedule.lease_s"),
             ("[schedule]\nlook_every_s = 0", "schedule.look_every_s"),
             ("[relay]\nfirst_retry_s = 7200", "relay.longest_retry_s"),
+            ("[media]\nfolder = ''", "media.folder is missing"),
+            ("[media]\nlimit_mb = 0", "media.limit_mb"),
+            ("[media]\ns3_bucket = 'a'", "media.s3_key_id is missing"),
+            ("[media]\ns3_bucket = 'a'\ns3_endpoint = 's3'", "media.s3_endpoint"),
             ("[desk]\nfailures = 0", "desk.failures"),
             ("[desk]\nlock_min = -5", "desk.lock_min"),
             ("[desk]\nsession_h = 100000000", "desk.session_h"),

@@ -10,6 +10,7 @@ use crate::{
     http::{self, App, Shared, live::Live, serve::Limits},
     intake::{Committed, Intake, OnCommit, held::Waits},
     lifecycle::Wake,
+    media::{Fetcher, Keeper, Store},
     offices::{Office, Offices},
     platform::{self, Accounts, RedisTokens, Sending},
     relay::{Relay, Targets},
@@ -194,10 +195,28 @@ impl Gateway {
             (Arc::clone(&relay), told),
         );
 
+        let store = Store::open(&config.media)
+            .map_err(|(key, says)| StartError::new(format!("{key} {says}")))?;
+        let limit = config.media.limit_mb * 1024 * 1024;
+        let media = Arc::new(Keeper::new(pool.clone(), store, limit));
+        let fetcher = Fetcher::new(
+            pool.clone(),
+            Arc::clone(&media),
+            Arc::clone(&accounts),
+            clock.clone(),
+            config.media.parallel,
+        );
+
         let stop_workers = CancellationToken::new();
         let workers = TaskTracker::new();
         let timers = entering(Arc::clone(&schedule), &workers, stop_workers.clone());
-        let on_commit = on_commit(live.clone(), Arc::clone(&relay), Arc::clone(&search), timers);
+        let on_commit = on_commit(
+            live.clone(),
+            Arc::clone(&relay),
+            Arc::clone(&search),
+            Arc::clone(&fetcher),
+            timers,
+        );
         let waits = Waits::new(
             pool.clone(),
             Arc::clone(&offices),
@@ -236,6 +255,8 @@ impl Gateway {
             replies,
             search,
             waits,
+            media,
+            fetcher,
             live,
             tallies: http::desk::Tallies::default(),
             desk: config.desk.clone(),
@@ -258,6 +279,7 @@ impl Gateway {
         self.workers.spawn(Arc::clone(&self.app.replies).run(stop()));
         self.workers.spawn(Arc::clone(&self.app.search).run(stop()));
         self.workers.spawn(Arc::clone(&self.app.waits).run(stop()));
+        self.workers.spawn(Arc::clone(&self.app.fetcher).run(stop()));
     }
 
     /// Starts what every process needs: offices read again when they change, live pages, tidying up.
@@ -357,6 +379,7 @@ fn on_commit(
     live: Live,
     relay: Arc<Relay>,
     search: Arc<Indexer>,
+    fetcher: Arc<Fetcher>,
     timers: mpsc::Sender<Vec<TimerKey>>,
 ) -> OnCommit {
     Arc::new(move |committed: &Committed| {
@@ -364,6 +387,9 @@ fn on_commit(
             live.changed(*office);
         }
         search.wake();
+        if committed.attachments {
+            fetcher.wake();
+        }
         if committed.urgent {
             relay.wake_now();
         } else if committed.effects {

@@ -19,9 +19,18 @@ pub async fn run(app: Shared, shutdown: CancellationToken) {
         if let Err(error) = tidy(&app).await {
             tracing::warn!(error = %telemetry::causes(&error), "what is over could not be removed");
         }
+        match tokio::time::timeout(MEDIA_WITHIN, app.media.tidy()).await {
+            Ok(Ok(_)) | Err(_) => {}
+            Ok(Err(error)) => {
+                tracing::warn!(error = %telemetry::causes(&error), "content that nobody names could not be removed");
+            }
+        }
         turn.wait(EVERY, &shutdown).await;
     }
 }
+
+/// What is removed at a time takes this long at most.
+const MEDIA_WITHIN: Duration = Duration::from_secs(300);
 
 /// Removes attempts to log in that nobody counts any more, sessions that are over, what WeChat
 /// allowed to send and allows no more, and what it reported and will not repeat.

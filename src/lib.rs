@@ -14,6 +14,7 @@ pub mod housekeeping;
 pub mod http;
 pub mod intake;
 pub mod lifecycle;
+pub mod media;
 pub mod offices;
 pub mod platform;
 pub mod quarantine;

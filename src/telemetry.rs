@@ -34,6 +34,8 @@ pub const HEARD_LOST: &str = "channel_heard_lost_total";
 pub const CALENDAR_DAYS_AHEAD: &str = "calendar_days_known_ahead";
 /// Tickets entered into the index of words, anew or again.
 pub const SEARCH_INDEXED: &str = "search_tickets_indexed_total";
+/// Tries to fetch what citizens sent, by result: kept, put_off, given_up.
+pub const MEDIA_FETCHES: &str = "media_fetches_total";
 /// Connections refused because there were too many.
 pub const CONNECTIONS_REFUSED: &str = "http_connections_refused_total";
 

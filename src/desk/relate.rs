@@ -182,6 +182,9 @@ pub async fn split(deed: Deed<'_>, messages: &[i32]) -> Result<Done, DeskError> 
     let writes =
         Writes { numbers, tickets: vec![ticket], events: trail.events, ..Writes::default() };
     store::intake::write(db, &writes, Basis::Seen).await?;
+    let seqs: Vec<(i32, i32)> =
+        originals.iter().enumerate().map(|(at, one)| (one.seq, at as i32 + 1)).collect();
+    store::media::copy(db, office.id, (deed.ticket, new), &seqs).await?;
     store::ticket::spun_off(db, office.id, new, deed.ticket).await?;
     // What is past by now is no more to be reminded of; the limit itself is, at once.
     store::timer::cancel_all(db, office.id, new).await?;

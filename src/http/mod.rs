@@ -15,6 +15,7 @@ use crate::{
     domain::id::OfficeId,
     hearing::Hearing,
     intake::{Intake, held::Waits},
+    media::{Fetcher, Keeper},
     offices::Offices,
     platform::Accounts,
     relay::Relay,
@@ -59,6 +60,10 @@ pub struct App {
     pub search: Arc<Indexer>,
     /// What registers by itself what waited for words.
     pub waits: Arc<Waits>,
+    /// What citizens sent, kept.
+    pub media: Arc<Keeper>,
+    /// What fetches it.
+    pub fetcher: Arc<Fetcher>,
     /// Who watches the queue.
     pub live: live::Live,
     /// The channels by `wechat/{account}` or `hotline/{source}`, each with its office.
@@ -172,7 +177,7 @@ async fn safe_headers(mut response: Response) -> Response {
         (
             header::CONTENT_SECURITY_POLICY,
             "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; \
-             connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'; \
+             media-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'; \
              object-src 'none'",
         ),
         (header::CACHE_CONTROL, "no-store"),

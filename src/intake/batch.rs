@@ -433,7 +433,10 @@ impl<'a> Builder<'a> {
         seen: &Seen,
     ) -> Result<(Made, i32), StoreError> {
         let (made, row) = self.place(held, seen)?;
-        Ok((made, self.writes.events[row].seq))
+        let event = &mut self.writes.events[row];
+        // Without its identity there, which is recorded.
+        event.source = Some(&held.submission.source);
+        Ok((made, event.seq))
     }
 
     /// What is registered in this batch is told to the citizen by the way that arrives.
@@ -653,6 +656,7 @@ impl<'a> Builder<'a> {
         let entry = Entry { office, ticket, seq, at, actor: &actor, kind: &kind, data: &data };
         head.chain = entry.link(head.chain);
         let hash = head.chain.0;
+        self.committed.attachments |= message.is_some_and(|m| !m.attachments.is_empty());
 
         self.writes.events.push(NewEvent {
             office_id: office.0,

@@ -103,6 +103,8 @@ pub struct Committed {
     pub effects: bool,
     /// Something that cannot wait (RD3.2).
     pub urgent: bool,
+    /// Whether something came beside the words, to be fetched.
+    pub attachments: bool,
 }
 
 impl Committed {

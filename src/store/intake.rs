@@ -529,12 +529,23 @@ pub async fn write(
                 raw)
             SELECT office_id, ticket, seq, occurred_at, at, text, attachments, raw
             FROM happened WHERE raw IS NOT NULL AND (SELECT yes FROM sure)
+        ), media AS (
+            INSERT INTO media (office_id, ticket, seq, n, kind, source, reference, state,
+                received_at, expires_at, next_try_at)
+            SELECT office_id, ticket, seq, (a.n - 1)::smallint, a.one ->> 'kind', source,
+                a.one ->> 'reference', 'waiting', at,
+                CASE WHEN source LIKE 'wechat:%' THEN at + interval '3 days' END,
+                CASE WHEN source LIKE 'wechat:%' THEN at END
+            FROM happened
+            CROSS JOIN LATERAL jsonb_array_elements(attachments) WITH ORDINALITY AS a(one, n)
+            WHERE attachments IS NOT NULL AND source <> 'split' AND (SELECT yes FROM sure)
+              AND a.one ->> 'kind' IN ('image', 'voice', 'video')
         ), inbound AS (
             INSERT INTO inbound (office_id, source, source_id, digest, received_at, ticket, seq,
                 appended, follow_up_at, due_at, provisional, asks, stood)
             SELECT office_id, source, source_id, digest, at, ticket, seq, appended, follow_up_at,
                 due_at, provisional, asks, stood
-            FROM happened WHERE source IS NOT NULL AND (SELECT yes FROM sure)
+            FROM happened WHERE source_id IS NOT NULL AND (SELECT yes FROM sure)
         ), effects AS (
             INSERT INTO outbox (office_id, kind, ticket, urgent, data, created_at, not_before)
             SELECT office_id, effect, ticket, effect_urgent, coalesce(effect_data, '{}'), at,

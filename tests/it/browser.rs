@@ -1,11 +1,13 @@
 //! The desk in a real headless Chromium, as an officer uses it.
 
+use crate::media::{Scene, TICKET, jpeg};
 use crate::support::{Spec, TestGateway, at, gateway::PASSWORD, number, proxy::Proxy, sql, until};
 use fantoccini::{
     Client, ClientBuilder, Locator,
     actions::{InputSource, MouseActions, PointerAction},
     key::Key,
 };
+use intake_standin_wechat::Act;
 use std::{
     os::unix::process::CommandExt,
     process::{Child, Command, Stdio},
@@ -354,4 +356,35 @@ async fn no_page_scrolls_sideways_on_a_phone_nor_on_an_old_screen() {
         }
         browser.close().await.unwrap();
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn photos_are_seen_and_voices_are_heard_on_the_ticket() {
+    let scene = Scene::set().await;
+    scene.sends_and_it_comes(Act::Photo(Some(jpeg(1200, 900).into()))).await;
+    scene.sends_and_it_comes(Act::Voice).await;
+    let gateway = &scene.gateway;
+    let driver = Driver::start().await;
+    let browser = driver.browser(1366, 768).await;
+    browser.goto(&format!("{}/desk/login", gateway.base)).await.unwrap();
+    log_in(&browser, "zhao.min").await;
+    browser.goto(&format!("{}{TICKET}", gateway.base)).await.unwrap();
+    let holds = async |what: &str, script: &str| {
+        let script = format!("return Boolean({script})");
+        until(what, async || browser.execute(&script, Vec::new()).await.unwrap() == true).await;
+    };
+    holds("the photo is drawn", "document.querySelector('.attachment img').naturalWidth === 320")
+        .await;
+    // A browser plays for a hand only.
+    appears(&browser, "h1").await.click().await.unwrap();
+    let play = "const a = document.querySelector('audio'); a.muted = true; a.play(); return true";
+    browser.execute(play, Vec::new()).await.unwrap();
+    holds("it lasts a second", "document.querySelector('audio').duration === 1").await;
+    holds("it is played to its end", "document.querySelector('audio').ended").await;
+    let listened = "SELECT count(*) FROM media_opened WHERE variant = 'play'";
+    assert_eq!(number(&gateway.pool, listened).await, 1);
+    let preview = appears(&browser, ".attachment a").await.attr("href").await.unwrap().unwrap();
+    browser.goto(&format!("{}{preview}", gateway.base)).await.unwrap();
+    holds("the photo fills the page", "document.querySelector('img').naturalWidth === 1200").await;
+    browser.close().await.unwrap();
 }

@@ -10,7 +10,7 @@ use std::collections::HashMap;
 /// A browser with a cookie.
 pub struct Desk<'a> {
     gateway: &'a TestGateway,
-    cookie: String,
+    pub cookie: String,
 }
 
 impl<'a> Desk<'a> {

@@ -19,6 +19,7 @@ mod front_door;
 mod intake;
 mod interop;
 mod limits;
+mod media;
 mod outage;
 mod plans;
 mod platform;

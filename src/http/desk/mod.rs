@@ -4,6 +4,7 @@
 mod acts;
 mod assets;
 mod counts;
+mod media;
 mod notices;
 mod quarantine;
 mod queue;
@@ -52,6 +53,7 @@ pub fn routes() -> Router<Shared> {
         .route("/desk/logout", post(session::logout))
         .route("/desk/tickets/{number}", get(ticket::page))
         .route("/desk/tickets/{number}/replies/{id}/called", post(replies::called))
+        .route("/desk/media/{number}/{seq}/{n}/{variant}", get(media::show))
         .route("/desk/notices", get(notices::page))
         .route("/desk/notices/{id}/resend", post(notices::resend))
         .route("/desk/quarantine", get(quarantine::page))

@@ -1,5 +1,6 @@
 //! A ticket's trail in words.
 
+use super::media::Piece;
 use crate::{
     domain::{
         event::Happened,
@@ -7,6 +8,7 @@ use crate::{
         timer::TimerKind,
     },
     store::{
+        media::MediaRow,
         office::Unit,
         ticket::{EventRow, MessageRow, Whole},
     },
@@ -25,7 +27,7 @@ pub(super) struct Chapter {
     pub(super) at_exact: String,
     pub(super) title: String,
     pub(super) text: Option<String>,
-    pub(super) attachments: Vec<String>,
+    pub(super) attachments: Vec<Piece>,
     /// When it was said, where that is another time: messages that were copied from another ticket.
     pub(super) said_at: Option<String>,
     /// The number of the ticket that it is about.
@@ -53,14 +55,24 @@ pub(super) fn taken_in(whole: &Whole) -> Vec<String> {
         .collect()
 }
 
-/// The story from the first event to the last; messages stand where they were received.
+/// The story from the first event to the last; messages stand where they were received. `number` as
+/// it stands in addresses.
 pub(super) fn tell(
     whole: &Whole,
+    media: &[MediaRow],
+    number: &str,
     taken_in: &BTreeMap<String, Vec<MessageRow>>,
     units: &[Unit],
     now: DateTime<Utc>,
 ) -> Vec<Chapter> {
     let split: BTreeMap<i32, String> = spun_off(whole);
+    let piece = |seq: i32, n: usize, one: &Attachment| {
+        let row = media.iter().find(|row| row.seq == seq && usize::try_from(row.n) == Ok(n));
+        match row {
+            Some(row) => Piece::sent(row, number, attachment(one)),
+            None => Piece::said(attachment(one)),
+        }
+    };
     whole
         .events
         .iter()
@@ -89,7 +101,10 @@ pub(super) fn tell(
                 },
                 text: words.filter(|text| !text.is_empty()),
                 attachments: message
-                    .map(|m| m.attachments.iter().map(attachment).collect())
+                    .map(|m| {
+                        let numbered = m.attachments.iter().enumerate();
+                        numbered.map(|(n, one)| piece(m.seq, n, one)).collect()
+                    })
                     .unwrap_or_default(),
                 said_at: copied
                     .filter(|m| m.occurred_at < event.at)

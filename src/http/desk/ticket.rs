@@ -166,11 +166,13 @@ pub(super) async fn show(
         taken_in.insert(from, said);
     }
     let replies = store::reply::of_ticket(&mut db, frame.session.office, ticket).await?;
+    let media = store::media::of_ticket(&mut db, frame.session.office, ticket).await?;
     drop(db);
     let now = app.clock.now();
     let row = &whole.row;
     let became = shown.done.unwrap_or_default();
-    let story = story::tell(&whole, &taken_in, &units, now);
+    let story =
+        story::tell(&whole, &media, &ticket.display(&frame.office.prefix), &taken_in, &units, now);
     let replies = replies.iter().map(|row| Telling::new(row, &frame.office, ticket, now)).collect();
     let offers = acts::offers(&whole, &frame.office, &frame.session, &units, now);
     let done = acts::done(&became);
