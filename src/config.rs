@@ -28,6 +28,7 @@ pub struct Config {
     pub schedule: Schedule,
     pub relay: Relay,
     pub desk: Desk,
+    pub citizen: Citizen,
     #[serde(deserialize_with = "apart")]
     pub wechat: Vec<Belonging<intake_wechat::Account>>,
     #[serde(deserialize_with = "apart")]
@@ -145,6 +146,18 @@ pub struct Desk {
     pub insecure_cookie: bool,
 }
 
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config/default.toml says what each key means")]
+pub struct Citizen {
+    pub public_url: String,
+    pub link_days: i64,
+    pub lookups_per_h: i32,
+    pub posts_per_h: i32,
+    pub uploads: usize,
+    pub upload_timeout_s: u64,
+}
+
 /// What is wrong with the settings, in a sentence that names the key.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
@@ -254,10 +267,10 @@ impl Config {
 
     /// Every number with the least and the most that makes sense: beyond it something would wait
     /// for ever, spin, overflow, or never happen.
-    fn numbers(&self) -> [(&'static str, i128, i128, i128); 28] {
+    fn numbers(&self) -> [(&'static str, i128, i128, i128); 33] {
         const HOUR_S: i128 = 3600;
         const DAY_S: i128 = 24 * HOUR_S;
-        let Self { http, database, intake, schedule, relay, desk, .. } = self;
+        let Self { http, database, intake, schedule, relay, desk, citizen, .. } = self;
         [
             ("http.connections", http.connections as i128, 1, 100_000),
             ("http.connections_per_address", http.connections_per_address as i128, 1, 100_000),
@@ -288,6 +301,11 @@ impl Config {
             ("desk.session_h", desk.session_h.into(), 1, 7 * 24),
             ("desk.failures", desk.failures.into(), 1, 100),
             ("desk.lock_min", desk.lock_min.into(), 1, 24 * 60),
+            ("citizen.link_days", citizen.link_days.into(), 1, 3650),
+            ("citizen.lookups_per_h", citizen.lookups_per_h.into(), 1, 1000),
+            ("citizen.posts_per_h", citizen.posts_per_h.into(), 1, 1000),
+            ("citizen.uploads", citizen.uploads as i128, 1, 100),
+            ("citizen.upload_timeout_s", citizen.upload_timeout_s.into(), 1, 600),
         ]
     }
 

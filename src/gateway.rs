@@ -3,6 +3,7 @@
 
 use crate::{
     amend,
+    citizen::token::Links,
     clock::Clock,
     config::Config,
     housekeeping,
@@ -10,6 +11,7 @@ use crate::{
     intake::{Committed, Intake, OnCommit},
     lifecycle::Wake,
     offices::{Office, Offices},
+    platform::{RedisTokens, platform},
     relay::{Relay, Targets},
     schedule::{
         TimerKey,
@@ -195,6 +197,7 @@ impl Gateway {
         };
         let app = Arc::new(App {
             channels: channels(config, &offices, &clock)?,
+            citizen: citizen_pages(config, &pool, &offices)?,
             pool,
             offices,
             clock,
@@ -398,6 +401,35 @@ fn channels(
         add(&mut channels, &key, &entry.settings.id, office.id, Arc::new(channel))?;
     }
     Ok(channels)
+}
+
+/// The citizens' pages, with the accounts that can say who taps the menu.
+fn citizen_pages(
+    config: &Config,
+    pool: &PgPool,
+    offices: &Arc<Offices>,
+) -> Result<http::citizen::Pages, StartError> {
+    let url = match config.citizen.public_url.as_str() {
+        "" => &config.http.public_url,
+        url => url,
+    };
+    let links = Arc::new(Links::new(Arc::clone(offices), url, config.citizen.link_days));
+    let wrong = |_| StartError::new("redis_url cannot be understood");
+    let tokens = RedisTokens::new(config.redis_url.expose_secret(), &config.schedule.prefix)
+        .map_err(wrong)?;
+    let tokens = Arc::new(tokens);
+    let mut accounts = HashMap::new();
+    for (index, entry) in config.wechat.iter().enumerate() {
+        let key = format!("wechat[{index}]");
+        let office = office_of(offices, &key, &entry.office)?;
+        let (pool, tokens) = (pool.clone(), Arc::clone(&tokens));
+        let platform = platform(&entry.settings, office.id, pool, tokens)
+            .map_err(|(name, says)| StartError::new(format!("{key}.{name} {says}")))?;
+        if let Some(platform) = platform {
+            accounts.insert(entry.settings.id.clone(), (office.id, platform));
+        }
+    }
+    Ok(http::citizen::Pages::new(links, accounts, config.citizen.clone()))
 }
 
 fn add(

@@ -19,7 +19,7 @@ pub async fn run(app: Shared, shutdown: CancellationToken) {
     }
 }
 
-/// Removes attempts to log in that nobody counts any more, sessions that are over, and what WeChat
+/// Removes attempts to log in or to find a matter that nobody counts any more, sessions that are over, and what WeChat
 /// allowed to send and allows no more.
 ///
 /// # Errors
@@ -36,7 +36,8 @@ pub async fn tidy(app: &Shared) -> Result<u64, StoreError> {
             now - TimeDelta::hours(desk.session_h),
         )
         .await?;
-        Ok(logins + store::allowance::purge(&mut db, now).await?)
+        let attempts = store::citizen::purge(&mut db, now - TimeDelta::hours(1)).await?;
+        Ok(logins + attempts + store::allowance::purge(&mut db, now).await?)
     })
     .await
 }

@@ -470,6 +470,7 @@ impl<'a> Builder<'a> {
             channel: submission.channel,
             digest: hex::encode(digest),
             urgent: becomes_urgent,
+            page: false,
         };
         let row = self.happen(waiting, ticket, Actor::Citizen, &received, Some(submission))?;
         let head = self.head(office.id, ticket)?;
@@ -602,6 +603,7 @@ fn first_words(submission: &Submission) -> String {
             intake_contract::AttachmentKind::Video => "〔视频〕",
             intake_contract::AttachmentKind::Location => "〔位置〕",
             intake_contract::AttachmentKind::Link => "〔链接〕",
+            intake_contract::AttachmentKind::File => "〔文件〕",
         });
         return what.unwrap_or_default().to_owned();
     }

@@ -1,6 +1,11 @@
 //! What notices say. No citizen's name, telephone or words: these stay on the desk.
 
-use crate::{domain::register::RegisterNumber, offices::Office, store::notice::Effect, wording};
+use crate::{
+    domain::{register::RegisterNumber, ticket::Evaluation},
+    offices::Office,
+    store::notice::Effect,
+    wording,
+};
 use chrono::{DateTime, Utc};
 use intake_contract::ChannelKind;
 use std::collections::BTreeMap;
@@ -57,14 +62,16 @@ pub(super) fn compose(office: &Office, effects: &[&Effect], now: DateTime<Utc>) 
 
 fn headline(about: &[&Effect], now: DateTime<Utc>) -> String {
     // The gravest of what happened to a ticket names it.
-    const BY_GRAVITY: [(&str, &str); 8] = [
+    const BY_GRAVITY: [(&str, &str); 10] = [
         ("overdue", "已逾期"),
         ("raised", "已升级"),
         ("date_kept", "期限待带班领导定"),
         ("half_closure", "期限当天半天停办"),
+        ("evaluated", "群众不满意"),
         ("limit_near", "到期"),
         ("registered", "新反映"),
         ("follow_up", "待跟进"),
+        ("withdrawn", "群众撤回"),
         ("grew", "群众补充"),
     ];
     for (kind, words) in BY_GRAVITY {
@@ -97,6 +104,16 @@ fn facts(office: &Office, effect: &Effect, now: DateTime<Utc>) -> String {
         format!("{} {}", wording::day(wording::day_of(at), now), wording::clock(at))
     };
     let channel = ChannelKind::parse(&effect.channel).map_or("", ChannelKind::label);
+    // These matters have a result: their limit says nothing any more.
+    match effect.kind.as_str() {
+        "evaluated" => {
+            let grade = effect.data.get("evaluation").and_then(|grade| grade.as_str());
+            let grade = grade.and_then(Evaluation::parse).map_or("不满意", Evaluation::label);
+            return format!("{channel}，{} 级，评价为{grade}，请到系统查看", effect.level.number());
+        }
+        "withdrawn" => return format!("{channel}，{} 级，已由群众撤回", effect.level.number()),
+        _ => {}
+    }
     let due = said(effect.due_at);
     let provisional = if effect.provisional { "（暂定）" } else { "" };
     let mut facts = format!("{channel}，{} 级，{due}前办结{provisional}", effect.level.number());

@@ -196,6 +196,12 @@ impl LockedRow {
 }
 
 impl Locked {
+    /// The number of its newest event.
+    #[must_use]
+    pub fn events(&self) -> i32 {
+        self.events
+    }
+
     /// Takes the next place in the trail for an event.
     fn append(&mut self, actor: &str, kind: &str, data: &str, at: DateTime<Utc>) {
         self.events += 1;

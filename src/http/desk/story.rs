@@ -3,7 +3,7 @@
 use crate::{
     domain::{
         event::Happened,
-        ticket::{Cause, Closing, Evaluation, Outcome},
+        ticket::{Cause, Closing, Outcome},
         timer::TimerKind,
     },
     store::{
@@ -73,6 +73,7 @@ fn attachment(attachment: &Attachment) -> String {
         AttachmentKind::Video => "视频",
         AttachmentKind::Location => "位置",
         AttachmentKind::Link => "链接",
+        AttachmentKind::File => "文件",
     };
     match &attachment.label {
         Some(label) => format!("{what}:{label}"),
@@ -96,10 +97,11 @@ fn title(happened: &Happened, units: &[Unit], now: DateTime<Utc>) -> String {
                 provisional(p)
             )
         }
-        Happened::MessageReceived { channel, urgent: true, .. } => {
-            format!("通过{}补充，列为紧急", channel.label())
+        Happened::MessageReceived { channel, urgent, page, .. } => {
+            let place = if *page { "查询页" } else { channel.label() };
+            let urgent = if *urgent { "，列为紧急" } else { "" };
+            format!("通过{place}补充{urgent}")
         }
-        Happened::MessageReceived { channel, .. } => format!("通过{}补充", channel.label()),
         Happened::Claimed { .. } => "认领，首次接待，负责到底".to_owned(),
         Happened::Triaged { cause } => {
             let cause = match cause {
@@ -159,16 +161,10 @@ fn title(happened: &Happened, units: &[Unit], now: DateTime<Utc>) -> String {
             };
             format!("{outcome}；办理意见：{opinion}")
         }
-        Happened::Evaluated { evaluation } => {
-            let grade = match evaluation {
-                Evaluation::VerySatisfied => "非常满意",
-                Evaluation::Satisfied => "满意",
-                Evaluation::FairlySatisfied => "基本满意",
-                Evaluation::Dissatisfied => "不满意",
-                Evaluation::VeryDissatisfied => "非常不满意",
-            };
-            format!("群众评价：{grade}")
-        }
+        Happened::Evaluated { evaluation, text } => match text {
+            Some(text) => format!("群众评价：{}。{text}", evaluation.label()),
+            None => format!("群众评价：{}", evaluation.label()),
+        },
         Happened::Closed { closing } => match closing {
             Closing::Evaluated(_) => "销号".to_owned(),
             Closing::WithoutEvaluation(reason) => format!("销号（没有评价：{reason}）"),
