@@ -309,6 +309,15 @@ impl Config {
         ]
     }
 
+    /// Where citizens' telephones reach the gateway; empty when nobody said.
+    #[must_use]
+    pub fn citizen_url(&self) -> &str {
+        match self.citizen.public_url.as_str() {
+            "" => &self.http.public_url,
+            url => url,
+        }
+    }
+
     /// What is risky though allowed, each a sentence that names the key.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
@@ -330,6 +339,12 @@ impl Config {
                     entry.settings.id
                 ));
             }
+        }
+        if self.citizen_url().is_empty() {
+            warnings.push(
+                "citizen.public_url and http.public_url are empty: citizens are given no links, and the list in WeChat's menu does not open"
+                    .to_owned(),
+            );
         }
         if self.notify.is_empty() {
             warnings.push("notify is empty: notices show on the desk only".to_owned());

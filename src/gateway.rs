@@ -409,11 +409,7 @@ fn citizen_pages(
     pool: &PgPool,
     offices: &Arc<Offices>,
 ) -> Result<http::citizen::Pages, StartError> {
-    let url = match config.citizen.public_url.as_str() {
-        "" => &config.http.public_url,
-        url => url,
-    };
-    let links = Arc::new(Links::new(Arc::clone(offices), url, config.citizen.link_days));
+    let links = Links::new(Arc::clone(offices), config.citizen_url(), config.citizen.link_days);
     let wrong = |_| StartError::new("redis_url cannot be understood");
     let tokens = RedisTokens::new(config.redis_url.expose_secret(), &config.schedule.prefix)
         .map_err(wrong)?;
@@ -429,7 +425,7 @@ fn citizen_pages(
             accounts.insert(entry.settings.id.clone(), (office.id, platform));
         }
     }
-    Ok(http::citizen::Pages::new(links, accounts, config.citizen.clone()))
+    Ok(http::citizen::Pages::new(Arc::new(links), accounts, config.citizen.clone()))
 }
 
 fn add(

@@ -13,13 +13,13 @@ use std::{
 };
 
 /// A chromedriver of one's own.
-struct Driver {
+pub struct Driver {
     process: Child,
     url: String,
 }
 
 impl Driver {
-    async fn start() -> Self {
+    pub async fn start() -> Self {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         drop(listener);
@@ -36,11 +36,27 @@ impl Driver {
         Self { process, url }
     }
 
-    async fn browser(&self, width: u32, height: u32) -> Client {
-        let options = serde_json::json!({
-            "args": ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
-                     format!("--window-size={width},{height}")],
-        });
+    pub async fn browser(&self, width: u32, height: u32) -> Client {
+        let size = format!("--window-size={width},{height}");
+        self.open(serde_json::json!({ "args": [size] })).await
+    }
+
+    /// A telephone's browser: so wide, its letters so large (16 is usual).
+    pub async fn phone(&self, width: u32, letters: u32) -> Client {
+        let metrics = serde_json::json!({ "width": width, "height": 844, "pixelRatio": 1.0 });
+        self.open(serde_json::json!({
+            "args": [],
+            "mobileEmulation": { "deviceMetrics": metrics },
+            "prefs": { "webkit.webprefs.default_font_size": letters },
+        }))
+        .await
+    }
+
+    async fn open(&self, mut options: serde_json::Value) -> Client {
+        for always in ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
+        {
+            options["args"].as_array_mut().unwrap().push(always.into());
+        }
         let capabilities = serde_json::json!({
             "browserName": "chrome",
             "goog:chromeOptions": options,
@@ -63,7 +79,7 @@ impl Drop for Driver {
     }
 }
 
-async fn appears(browser: &Client, css: &str) -> fantoccini::elements::Element {
+pub async fn appears(browser: &Client, css: &str) -> fantoccini::elements::Element {
     browser
         .wait()
         .at_most(Duration::from_secs(15))

@@ -22,7 +22,7 @@ impl<'a> Desk<'a> {
         Self { gateway, cookie }
     }
 
-    async fn get(&self, path: &str) -> Answer {
+    pub async fn get(&self, path: &str) -> Answer {
         let url = format!("{}{path}", self.gateway.base);
         let request = self.gateway.client.get(url).header("cookie", &self.cookie);
         Answer::of(request.send().await.unwrap()).await

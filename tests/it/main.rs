@@ -12,6 +12,7 @@ mod api;
 mod browser;
 mod calendar;
 mod calendar_change;
+mod citizen;
 mod desk;
 mod front_door;
 mod intake;

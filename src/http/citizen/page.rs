@@ -87,9 +87,9 @@ pub(super) async fn page(
     let withdrawn = outcome == Some(&Outcome::Withdrawn);
     let result = outcome.and_then(|outcome| outcome_detail(outcome, now));
     let mut steps = trail::tell(&whole, now);
-    // Said once: above, where it is looked for. What is asked has its own place.
+    // Said once: above, where it is looked for.
     let newest = steps.iter().position(|step| step.answer && step.text.is_some());
-    let answer = newest.filter(|_| asked.is_none()).map(|at| steps.remove(at));
+    let answer = newest.map(|at| steps.remove(at));
     let mut problem: String = row.problem.chars().take(PROBLEM).collect();
     if problem.len() < row.problem.len() {
         problem.push('…');

@@ -3,7 +3,7 @@
 
 use super::words::{outcome, outcome_detail, said};
 use crate::{
-    domain::{event::Happened, level::Level, timer::TimerKind},
+    domain::{event::Happened, level::Level, ticket::Outcome, timer::TimerKind},
     store::ticket::{EventRow, Whole},
 };
 use chrono::{DateTime, Utc};
@@ -71,9 +71,15 @@ fn step(event: &EventRow, whole: &Whole, now: DateTime<Utc>) -> Option<Step> {
             of(title, None, false)
         }
         Happened::AwaitingCitizen { missing, until } => {
-            of(format!("请您在{}前补充材料", said(until, now)), Some(missing), true)
+            // What is asked now stands above, where it is looked for.
+            let asked = whole.row.state == "awaiting_citizen" && last_of_kind(event, whole);
+            let title = format!("请您在{}前补充材料", said(until, now));
+            of(title, (!asked).then_some(missing), false)
         }
         Happened::Resumed => of("材料收到，继续办理".to_owned(), None, false),
+        Happened::Resolved { outcome: Outcome::Withdrawn, .. } => {
+            of("您撤回了这件反映".to_owned(), None, false)
+        }
         Happened::Resolved { outcome: o, .. } => {
             let text = told("answer").or_else(|| outcome_detail(&o, now));
             of(format!("办理结果：{}", outcome(&o)), text, true)
@@ -92,4 +98,8 @@ fn step(event: &EventRow, whole: &Whole, now: DateTime<Utc>) -> Option<Step> {
         | Happened::DateMoved { .. }
         | Happened::DateKept { .. } => None,
     }
+}
+
+fn last_of_kind(event: &EventRow, whole: &Whole) -> bool {
+    !whole.events.iter().any(|later| later.seq > event.seq && later.kind == event.kind)
 }

@@ -155,10 +155,11 @@ fn reasons(row: &QueueRow, office: &Office, why: &Why, now: DateTime<Utc>) -> Ve
         }
     }
     says.extend(runs.into_iter().map(|(first, last, reason)| {
+        let is = if reason == Reason::Weekend { "是" } else { "" };
         if first == last {
-            format!("{}{reason}，不算。", day(first, now))
+            format!("{}{is}{reason}，不算。", day(first, now))
         } else {
-            format!("{}到{}{reason}，不算。", day(first, now), day(last, now))
+            format!("{}到{}{is}{reason}，不算。", day(first, now), day(last, now))
         }
     }));
     says
