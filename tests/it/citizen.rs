@@ -137,7 +137,7 @@ async fn a_link_opens_its_ticket_and_says_where_it_stands_and_why_that_date() {
     let page = answer.text();
     assert_eq!(answer.status, 200, "{page}");
     for words in [
-        "BCS-2026-000001</span> 已登记，窗口上班后开始办理。",
+        "BCS-2026-000001</span> <span class=\"phrase\">已登记，</span><span class=\"phrase\">窗口上班后开始办理。</span>",
         "我们11月30日（周一）8:30开始办理。",
         "最晚12月1日（周二）16:30前给您答复。",
         "11月30日（周一）受理，当天不算，从下一个工作日起算 1 个工作日。",
@@ -377,7 +377,11 @@ async fn r7_d_a_result_is_judged_once_and_dissatisfaction_reaches_handler_and_le
 
     gateway.resolve(ticket).await;
     let page = gateway.see(&link).await.text();
-    assert!(page.contains("有结果了：已解决。请您评价。") && !page.contains("内部"), "{page}");
+    assert!(
+        page.contains("有结果了：已解决。</span><span class=\"phrase\">请您评价。")
+            && !page.contains("内部"),
+        "{page}"
+    );
     let page = gateway.see(&judge).await.text();
     for grade in ["非常满意", " 满意", "基本满意", " 不满意", "非常不满意"] {
         assert!(page.contains(grade), "{grade}: {page}");
@@ -448,7 +452,7 @@ async fn a_matter_is_taken_back_after_a_second_page_whoever_has_it() {
     let again = gateway.fill_in(&withdraw, &[]).await;
     assert_eq!(location(&again), format!("{link}?done=withdrawn"));
     let page = gateway.see(location(&done)).await.text();
-    assert!(page.contains("您已撤回，不再办理。"), "{page}");
+    assert!(page.contains("不再办理。</span>"), "{page}");
     assert!(!page.contains("class=\"button\""), "nothing is asked any more: {page}");
     gateway.app.relay.step().await.unwrap();
     let notice =

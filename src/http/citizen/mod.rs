@@ -263,15 +263,15 @@ struct Failure {
     status: StatusCode,
     title: &'static str,
     text: String,
-    /// The way on: its words and its address.
-    way: (&'static str, &'static str),
+    /// The way on, where there is one at once: its words and its address.
+    way: Option<(&'static str, &'static str)>,
     /// In seconds.
     retry_after: Option<i64>,
 }
 
 impl Failure {
     fn says(status: StatusCode, title: &'static str, text: impl Into<String>) -> Self {
-        let way = ("按编号查找", "/c");
+        let way = Some(("按编号查找", "/c"));
         Self { status, title, text: text.into(), way, retry_after: None }
     }
 
@@ -296,10 +296,10 @@ impl Failure {
         let left = (since + TimeDelta::hours(1) - now).num_seconds().max(1);
         let text = format!(
             "操作次数太多了，请 {} 分钟后再试。着急的话，请拨打窗口电话或 12333。",
-            left.div_euclid(60) + 1
+            (left + 59) / 60
         );
         let failure = Self::says(StatusCode::TOO_MANY_REQUESTS, "请稍后再试", text);
-        Self { retry_after: Some(left), ..failure }
+        Self { way: None, retry_after: Some(left), ..failure }
     }
 
     fn busy() -> Self {
@@ -308,7 +308,7 @@ impl Failure {
             "现在有点忙",
             "刚才的操作没有完成。请过半分钟，返回上一页再试一次，写好的内容还在。",
         );
-        Self { retry_after: Some(30), ..failure }
+        Self { way: None, retry_after: Some(30), ..failure }
     }
 
     /// What a bare status means, and what to do.
@@ -363,7 +363,7 @@ struct FailurePage {
     title: &'static str,
     text: String,
     css: &'static str,
-    way: (&'static str, &'static str),
+    way: Option<(&'static str, &'static str)>,
 }
 
 impl IntoResponse for Failure {
