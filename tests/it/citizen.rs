@@ -830,3 +830,30 @@ async fn no_citizens_page_scrolls_sideways_on_a_small_telephone_or_with_large_le
     }
     gateway.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_several_offices_one_is_chosen_and_a_link_opens_its_own_only() {
+    let gateway = gateway().await;
+    let (ticket, link) = gateway.ticket("k1").await;
+    let policy = json!({});
+    let mut db = gateway.pool.acquire().await.unwrap();
+    let other = store::office::create(&mut db, "kaiyuan", "开原反映窗口", "BCS", &policy);
+    let other = other.await.unwrap();
+    gateway.app.offices.reload(&mut db).await.unwrap();
+    let page = gateway.see("/c?office=kaiyuan").await.text();
+    assert!(page.contains(r#"<option value="kaiyuan" selected>开原反映窗口"#), "{page}");
+    let find = async |office: &str| {
+        let form = [("office", office), ("number", "1"), ("phone", "1234")];
+        gateway.fill_in("/c", &form).await
+    };
+    let unsaid = find("").await;
+    assert_eq!(unsaid.status, 422);
+    assert!(unsaid.text().contains("请先选择"), "{}", unsaid.text());
+    assert_eq!(find("kaiyuan").await.status, 404);
+    assert_eq!(location(&find(OFFICE).await), link);
+    // The same number of the other office has a link of its own, sealed with another key.
+    let theirs = gateway.app.citizen.links.path(other, ticket, gateway.clock.now()).unwrap();
+    assert_ne!(theirs[theirs.len() - 22..], link[link.len() - 22..]);
+    assert_eq!(gateway.see(&theirs).await.status, 404, "no such ticket there");
+    gateway.stop().await;
+}
