@@ -3,6 +3,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/servers.sh
+. scripts/interop.sh
 # Never on servers that somebody works with: databases are made and dropped here.
 unset DATABASE_URL REDIS_URL
 servers_install
@@ -11,6 +12,7 @@ missing=()
 command -v chromium >/dev/null || missing+=(chromium)
 command -v chromedriver >/dev/null || missing+=(chromium-driver)
 [ ${#missing[@]} -eq 0 ] || apt_install "${missing[@]}"
+interop_install
 folder=$PWD/target/test-servers
 trap 'servers_stop "$folder"' EXIT
 servers_remove "$folder"

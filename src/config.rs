@@ -109,6 +109,7 @@ pub struct Intake {
     pub batch: usize,
     pub answer_within_ms: u64,
     pub quiet_s: u64,
+    pub wait_for_words_min: u64,
 }
 
 #[derive(Debug, Deserialize)]
@@ -267,7 +268,7 @@ impl Config {
 
     /// Every number with the least and the most that makes sense: beyond it something would wait
     /// for ever, spin, overflow, or never happen.
-    fn numbers(&self) -> [(&'static str, i128, i128, i128); 33] {
+    fn numbers(&self) -> [(&'static str, i128, i128, i128); 34] {
         const HOUR_S: i128 = 3600;
         const DAY_S: i128 = 24 * HOUR_S;
         let Self { http, database, intake, schedule, relay, desk, citizen, .. } = self;
@@ -286,6 +287,7 @@ impl Config {
             // WeChat gives up after 5 s, network included.
             ("intake.answer_within_ms", intake.answer_within_ms.into(), 100, 3999),
             ("intake.quiet_s", intake.quiet_s.into(), 0, DAY_S),
+            ("intake.wait_for_words_min", intake.wait_for_words_min.into(), 1, 24 * 60),
             ("schedule.batch", schedule.batch as i128, 1, CALL_LIMIT as i128),
             ("schedule.workers", schedule.workers as i128, 1, 64),
             ("schedule.lease_s", schedule.lease_s.into(), 1, HOUR_S),
@@ -363,6 +365,7 @@ impl Intake {
             batch: self.batch,
             answer_within: Duration::from_millis(self.answer_within_ms),
             quiet: Duration::from_secs(self.quiet_s),
+            wait_for_words: Duration::from_secs(self.wait_for_words_min * 60),
         }
     }
 }

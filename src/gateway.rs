@@ -8,7 +8,7 @@ use crate::{
     config::Config,
     housekeeping,
     http::{self, App, Shared, live::Live, serve::Limits},
-    intake::{Committed, Intake, OnCommit},
+    intake::{Committed, Intake, OnCommit, held::Waits},
     lifecycle::Wake,
     offices::{Office, Offices},
     platform::{RedisTokens, platform},
@@ -177,6 +177,13 @@ impl Gateway {
         let workers = TaskTracker::new();
         let timers = entering(Arc::clone(&schedule), &workers, stop_workers.clone());
         let on_commit = on_commit(live.clone(), Arc::clone(&relay), Arc::clone(&search), timers);
+        let waits = Waits::new(
+            pool.clone(),
+            Arc::clone(&offices),
+            clock.clone(),
+            config.intake.settings(),
+            Arc::clone(&on_commit),
+        );
         let writers = TaskTracker::new();
         let intake = Intake::open(
             pool.clone(),
@@ -205,6 +212,7 @@ impl Gateway {
             schedule,
             relay,
             search,
+            waits,
             live,
             tallies: http::desk::Tallies::default(),
             desk: config.desk.clone(),
@@ -224,6 +232,7 @@ impl Gateway {
         self.workers.spawn(Arc::clone(schedule).keep_true(stop()));
         self.workers.spawn(Arc::clone(&self.app.relay).run(stop()));
         self.workers.spawn(Arc::clone(&self.app.search).run(stop()));
+        self.workers.spawn(Arc::clone(&self.app.waits).run(stop()));
     }
 
     /// Starts what every process needs: offices read again when they change, live pages, tidying up.

@@ -7,7 +7,7 @@ use crate::{
     intake::{AcceptError, Accepted},
     store::{self, StoreError, quarantine::Item},
 };
-use intake_contract::Submission;
+use intake_contract::{Meaning, Submission};
 use sqlx::Connection;
 
 /// Why a replay did not work; the item stays where it is.
@@ -62,6 +62,8 @@ pub async fn replay(
     store::quarantine::release_identity(&mut transaction, office, &item).await?;
     transaction.commit().await?;
     drop(db);
+    // An officer has read it and wants a ticket of it, whatever its form.
+    let submission = Submission { meaning: Meaning::Statement, ..submission };
     let accepted = app.intake.accept(office, submission).await.map_err(|error| match error {
         AcceptError::Invalid(_) => ReplayError::NotUnderstood,
         AcceptError::Busy(_) | AcceptError::NoOffice => ReplayError::Busy,

@@ -172,6 +172,7 @@ pub async fn add(
         digest: hex::encode(digest),
         urgent: becomes_urgent,
         page: true,
+        contact: false,
     };
     store::ticket::write(db, &mut locked, Actor::Citizen, &happened, now).await?;
     let mut attachments = Vec::with_capacity(more.files.len());

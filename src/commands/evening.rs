@@ -130,6 +130,7 @@ pub async fn enter_past(intake: &Intake, clock: &Clock, office: &Office) -> Resu
                 phone: before.phone.map(str::to_owned),
             },
             text: before.text.to_owned(),
+            meaning: intake_contract::Meaning::Statement,
             attachments: if spoken {
                 vec![Attachment {
                     kind: AttachmentKind::Voice,

@@ -14,6 +14,7 @@ pub mod schedule;
 pub mod serve;
 pub mod simulate;
 pub mod verify;
+pub mod wechat;
 
 use intake_gateway::{
     config::Config,

@@ -30,6 +30,9 @@ pub enum Happened {
         provisional: bool,
         /// RD3.2.
         urgent: bool,
+        /// The QR code by which the citizen came: which counter, which township.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        scene: Option<String>,
     },
     /// The citizen said more.
     MessageReceived {
@@ -43,6 +46,9 @@ pub enum Happened {
         /// On the citizen's page of the ticket; the channel is then the ticket's own.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         page: bool,
+        /// R7.2: they gave a name or a telephone for the form.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        contact: bool,
     },
     /// R7.e: the first receiver; answers for the matter to the end.
     Claimed {
@@ -122,6 +128,8 @@ pub enum Happened {
         /// By when.
         until: DateTime<Utc>,
     },
+    /// The citizen asked to talk to a person (人工).
+    PersonWanted,
     /// Work goes on.
     Resumed,
     /// There is a result, and the citizen was told.

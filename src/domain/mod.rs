@@ -2,6 +2,8 @@
 
 pub mod calendar;
 pub mod chain;
+pub mod contact;
+pub mod conversation;
 pub mod event;
 pub mod id;
 pub mod ladder;

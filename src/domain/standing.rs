@@ -55,7 +55,8 @@ impl Standing {
             | Happened::MessageReceived { .. }
             | Happened::FollowUpDue { .. }
             | Happened::LimitNear { .. }
-            | Happened::DateKept { .. } => {}
+            | Happened::DateKept { .. }
+            | Happened::PersonWanted => {}
             Happened::Claimed { by } => {
                 self.accountable = Some(*by);
                 self.state = State::Accepted;
@@ -148,6 +149,7 @@ mod tests {
             due_at: at,
             provisional: false,
             urgent: false,
+            scene: None,
         };
         let mut ticket = Ticket {
             state: State::Registered,

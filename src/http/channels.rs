@@ -85,9 +85,9 @@ async fn receive(app: &Shared, key: &str, peer: Peer, request: HttpRequest<Body>
             match app.intake.accept(*office, *submission).await {
                 // The first one stands, and its answer is the answer; what came under its identity
                 // this time is for a person to read.
-                Ok(Accepted::Ticket { differs: true, .. }) if !put_aside("id_reused").await => {
-                    busy(5)
-                }
+                Ok(
+                    Accepted::Ticket { differs: true, .. } | Accepted::Said { differs: true, .. },
+                ) if !put_aside("id_reused").await => busy(5),
                 Ok(accepted) => {
                     let prefix = app.offices.get(*office).map(|o| o.prefix.clone());
                     let outcome = accepted.outcome(prefix.as_deref().unwrap_or_default());

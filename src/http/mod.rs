@@ -10,8 +10,14 @@ pub mod problem;
 pub mod serve;
 
 use crate::{
-    clock::Clock, config, domain::id::OfficeId, intake::Intake, offices::Offices, relay::Relay,
-    schedule::runner::Runner, search::Indexer,
+    clock::Clock,
+    config,
+    domain::id::OfficeId,
+    intake::{Intake, held::Waits},
+    offices::Offices,
+    relay::Relay,
+    schedule::runner::Runner,
+    search::Indexer,
 };
 use axum::{
     Router,
@@ -42,6 +48,8 @@ pub struct App {
     pub relay: Arc<Relay>,
     /// What fills the index of words.
     pub search: Arc<Indexer>,
+    /// What registers by itself what waited for words.
+    pub waits: Arc<Waits>,
     /// Who watches the queue.
     pub live: live::Live,
     /// The channels by `wechat/{account}` or `hotline/{source}`, each with its office.

@@ -1,9 +1,11 @@
 //! One transaction for a batch: recognise repeats, thread, number, chain, write.
 
-use super::{Accepted, Committed, Waiting};
+use super::{Accepted, Committed, Incoming, Settings, Waiting, conversation};
 use crate::{
     domain::{
         chain::{Entry, Link, START},
+        contact::{self, Contact},
+        conversation::Talk,
         event::{Actor, Happened},
         id::OfficeId,
         promise::promise,
@@ -14,13 +16,13 @@ use crate::{
     store::{
         StoreError,
         intake::{
-            self as store, Arrival, Basis, Growing, Made, NewEvent, NewTicket, Numbers, Seen,
-            Writes,
+            self as store, Arrival, Basis, Growing, Made, NewEvent, NewTicket, Numbers, Recalled,
+            RegisterStands, Seen, Stood, Told, Writes,
         },
     },
 };
 use chrono::{DateTime, Datelike, TimeDelta, Utc};
-use intake_contract::{ChannelKind, Submission, china};
+use intake_contract::{ChannelKind, Citizen, Meaning, Submission, china};
 use sha2::{Digest, Sha256};
 use sqlx::{Connection, PgConnection};
 use std::{
@@ -39,7 +41,7 @@ pub(super) fn digest(raw: &[u8]) -> [u8; 32] {
 pub(super) struct Batch<'a> {
     whole: &'a [Waiting],
     /// The first of each identity stands for all.
-    unique: Vec<&'a Waiting>,
+    unique: Vec<&'a Incoming>,
     /// Which of `unique` stands for each of `whole`.
     stands_for: Vec<usize>,
     arrivals: Vec<Arrival<'a>>,
@@ -49,46 +51,55 @@ impl<'a> Batch<'a> {
     pub(super) fn new(whole: &'a [Waiting]) -> Self {
         let mut first_of: HashMap<(OfficeId, &str, &str), usize> =
             HashMap::with_capacity(whole.len());
-        let mut unique: Vec<&Waiting> = Vec::with_capacity(whole.len());
+        let mut unique: Vec<&Incoming> = Vec::with_capacity(whole.len());
         let stands_for = whole
             .iter()
             .map(|waiting| {
-                *first_of.entry(key(waiting)).or_insert_with(|| {
-                    unique.push(waiting);
+                *first_of.entry(key(&waiting.incoming)).or_insert_with(|| {
+                    unique.push(&waiting.incoming);
                     unique.len() - 1
                 })
             })
             .collect();
-        let arrivals = unique.iter().map(|waiting| arrival(waiting)).collect();
+        let arrivals = unique.iter().map(|incoming| incoming.arrival()).collect();
         Self { whole, unique, stands_for, arrivals }
     }
 
     /// Registers the batch and says what each submission became, in order; returns after COMMIT.
+    ///
+    /// What stands for itself goes first, all of it in one statement; what needs its conversation
+    /// to be understood follows in a transaction of its own, which sees what the first one made.
     pub(super) async fn commit(
         &self,
         db: &mut PgConnection,
-        quiet: Duration,
+        settings: &Settings,
         guard: Guard,
         known: &mut Known,
     ) -> Result<(Vec<Accepted>, Committed), StoreError> {
         if guard == Guard::Unchanged
             && let Some(seen) = known.guess(self)
         {
-            let built = build(&self.unique, &seen, quiet)?;
+            let mut built = build(&self.unique, &seen, settings.quiet)?;
             if store::write(db, &built.writes, Basis::Guessed).await? {
                 known.learn(self, &built.writes);
-                return Ok(self.answers(built));
+                return Ok(self.answers(&mut built));
             }
         }
-        let built = match guard {
+        let mut built = match guard {
             Guard::Unchanged => {
                 let mut seen = store::look(db, &self.arrivals).await?;
-                if seen.iter().any(|seen| seen.last_of_year.is_none()) {
+                if seen.iter().any(|seen| seen.register.is_none()) {
                     store::begin_years(db, &self.years()).await?;
                     seen = store::look(db, &self.arrivals).await?;
                 }
-                let built = build(&self.unique, &seen, quiet)?;
+                let mut built = build(&self.unique, &seen, settings.quiet)?;
                 store::write(db, &built.writes, Basis::Seen).await?;
+                if built.needs_turns() {
+                    let mut transaction = db.begin().await?;
+                    store::lock(&mut transaction, &self.arrivals).await?;
+                    self.take_turns(&mut transaction, &mut built, settings).await?;
+                    transaction.commit().await?;
+                }
                 built
             }
             Guard::Locked => {
@@ -96,14 +107,33 @@ impl<'a> Batch<'a> {
                 store::begin_years(&mut transaction, &self.years()).await?;
                 store::lock(&mut transaction, &self.arrivals).await?;
                 let seen = store::look(&mut transaction, &self.arrivals).await?;
-                let built = build(&self.unique, &seen, quiet)?;
+                let mut built = build(&self.unique, &seen, settings.quiet)?;
                 store::write(&mut transaction, &built.writes, Basis::Seen).await?;
+                self.take_turns(&mut transaction, &mut built, settings).await?;
                 transaction.commit().await?;
                 built
             }
         };
         known.learn(self, &built.writes);
-        Ok(self.answers(built))
+        Ok(self.answers(&mut built))
+    }
+
+    /// What was left for its conversation, one after the other, under the register's lock.
+    async fn take_turns(
+        &self,
+        db: &mut PgConnection,
+        built: &mut Built<'_>,
+        settings: &Settings,
+    ) -> Result<(), StoreError> {
+        for (at, became) in built.became.iter_mut().enumerate() {
+            if became.is_none() {
+                let incoming = self.unique[at];
+                let turn = conversation::take(db, incoming, settings).await?;
+                built.committed.add(turn.committed);
+                *became = Some(turn.became);
+            }
+        }
+        Ok(())
     }
 
     /// The registers that it needs.
@@ -125,7 +155,7 @@ impl<'a> Batch<'a> {
     }
 
     /// What each sender is told.
-    fn answers(&self, built: Built<'_>) -> (Vec<Accepted>, Committed) {
+    fn answers(&self, built: &mut Built<'_>) -> (Vec<Accepted>, Committed) {
         let mut told = vec![false; self.unique.len()];
         let accepted = self
             .whole
@@ -133,10 +163,11 @@ impl<'a> Batch<'a> {
             .zip(&self.stands_for)
             .map(|(waiting, &at)| {
                 let repeated = std::mem::replace(&mut told[at], true);
-                built.became[at].clone().told_to(waiting, repeated)
+                let became = built.became[at].clone().unwrap_or(Became::QUARANTINED);
+                became.told_to(&waiting.incoming, repeated)
             })
             .collect();
-        (accepted, built.committed)
+        (accepted, std::mem::take(&mut built.committed))
     }
 }
 
@@ -157,7 +188,7 @@ pub(super) enum Guard {
 #[derive(Debug, Default)]
 pub(super) struct Known {
     /// Where each register stood.
-    registers: HashMap<(OfficeId, i32), i32>,
+    registers: HashMap<(OfficeId, i32), RegisterStands>,
     /// Traces of what came lately: a citizen's next message grows a ticket, the same identity is a
     /// repeat. The newest two generations.
     lately: [HashSet<u64>; 2],
@@ -171,18 +202,23 @@ impl Known {
         if batch.traces().any(|trace| self.lately.iter().any(|those| those.contains(&trace))) {
             return None;
         }
+        if batch.unique.iter().any(|one| one.submission.meaning != Meaning::Statement) {
+            return None;
+        }
         let new = |arrival: &Arrival<'_>| {
             let Arrival { office, year, taken_by: None, .. } = arrival else { return None };
-            let last_of_year = Some(*self.registers.get(&(*office, *year))?);
-            Some(Seen { before: None, open_ticket: None, last_of_year, taken_by: None })
+            let register = Some(*self.registers.get(&(*office, *year))?);
+            let (before, open_ticket, talk) = (None, None, None);
+            Some(Seen { before, open_ticket, register, talk, taken_by: None })
         };
         batch.arrivals.iter().map(new).collect()
     }
 
     fn learn(&mut self, batch: &Batch<'_>, writes: &Writes<'_>) {
-        let Numbers { office, year, last, count } = &writes.numbers;
+        let Numbers { office, year, last, turns, count } = &writes.numbers;
         for (at, last) in last.iter().enumerate() {
-            self.registers.insert((OfficeId(office[at]), year[at]), last + count[at]);
+            let stands = RegisterStands { last: last + count[at], turns: turns[at] };
+            self.registers.insert((OfficeId(office[at]), year[at]), stands);
         }
         self.lately[0].extend(batch.traces());
         if self.lately[0].len() > Self::GENERATION {
@@ -192,59 +228,91 @@ impl Known {
     }
 }
 
-fn key(waiting: &Waiting) -> (OfficeId, &str, &str) {
-    let Waiting { office, submission, .. } = waiting;
+fn key(incoming: &Incoming) -> (OfficeId, &str, &str) {
+    let Incoming { office, submission, .. } = incoming;
     (office.id, submission.source.as_str(), submission.source_id.as_str())
 }
 
-fn arrival(waiting: &Waiting) -> Arrival<'_> {
-    Arrival {
-        office: waiting.office.id,
-        source: &waiting.submission.source,
-        source_id: &waiting.submission.source_id,
-        thread: waiting.submission.thread.as_deref(),
-        year: year(waiting.received_at),
-        taken_by: waiting.submission.taken_by.as_deref(),
+impl Incoming {
+    /// What has to be known of it before it can be numbered.
+    pub(super) fn arrival(&self) -> Arrival<'_> {
+        Arrival {
+            office: self.office.id,
+            source: &self.submission.source,
+            source_id: &self.submission.source_id,
+            thread: self.submission.thread.as_deref(),
+            year: year(self.received_at),
+            taken_by: self.submission.taken_by.as_deref(),
+        }
     }
 }
 
 /// The year whose register a moment belongs to.
-fn year(at: DateTime<Utc>) -> i32 {
+pub(super) fn year(at: DateTime<Utc>) -> i32 {
     at.with_timezone(&china()).year()
 }
 
 /// What one identity became, whoever of the batch brought it.
 #[derive(Clone)]
-enum Became {
-    /// A ticket, or a message on one: in this batch, or (`before`) in an earlier one.
-    Ticket { made: Made, received_at: DateTime<Utc>, digest: [u8; 32], before: bool },
-    /// Refused by the database, earlier.
-    Quarantined,
+pub(super) struct Became {
+    told: Told,
+    received_at: DateTime<Utc>,
+    digest: [u8; 32],
+    /// Not in this batch, but in an earlier one.
+    before: bool,
 }
 
 impl Became {
-    fn told_to(self, waiting: &Waiting, repeated: bool) -> Accepted {
-        match self {
-            Self::Quarantined => Accepted::Quarantined,
-            Self::Ticket { made, received_at, digest, before } => Accepted::Ticket {
-                made,
-                received_at,
-                repeated: repeated || before,
-                differs: digest != waiting.digest,
-            },
+    const QUARANTINED: Self = Self {
+        told: Told::Quarantined,
+        received_at: DateTime::UNIX_EPOCH,
+        digest: [0; 32],
+        before: true,
+    };
+
+    /// Something new.
+    pub(super) fn now(incoming: &Incoming, told: Told) -> Self {
+        let Incoming { received_at, digest, .. } = *incoming;
+        Self { told, received_at, digest, before: false }
+    }
+
+    /// What was recalled.
+    pub(super) fn before(recalled: &Recalled) -> Self {
+        Self {
+            told: recalled.told.clone(),
+            received_at: recalled.received_at,
+            digest: recalled.digest.as_slice().try_into().unwrap_or_default(),
+            before: true,
+        }
+    }
+
+    fn told_to(self, incoming: &Incoming, repeated: bool) -> Accepted {
+        let Self { told, received_at, digest, before } = self;
+        let (repeated, differs) = (repeated || before, digest != incoming.digest);
+        match told {
+            Told::Quarantined => Accepted::Quarantined,
+            Told::Made(made) => Accepted::Ticket { made, received_at, repeated, differs },
+            Told::Said(said) => Accepted::Said { said, received_at, repeated, differs },
         }
     }
 }
 
 /// What a batch becomes, given what the database knows.
 struct Built<'a> {
-    became: Vec<Became>,
+    /// `None` for what needs its conversation to be understood.
+    became: Vec<Option<Became>>,
     committed: Committed,
     writes: Writes<'a>,
 }
 
+impl Built<'_> {
+    fn needs_turns(&self) -> bool {
+        self.became.iter().any(Option::is_none)
+    }
+}
+
 fn build<'a>(
-    unique: &[&'a Waiting],
+    unique: &[&'a Incoming],
     seen: &[Seen],
     quiet: Duration,
 ) -> Result<Built<'a>, StoreError> {
@@ -252,24 +320,32 @@ fn build<'a>(
     let became = unique
         .iter()
         .zip(seen)
-        .map(|(waiting, seen)| match &seen.before {
-            None => {
-                let made = builder.add(waiting, seen)?;
-                let Waiting { received_at, digest, .. } = **waiting;
-                Ok(Became::Ticket { made, received_at, digest, before: false })
+        .map(|(incoming, seen)| {
+            if let Some(before) = &seen.before {
+                return Ok(Some(Became::before(before)));
             }
-            Some(before) => Ok(match before.made {
-                None => Became::Quarantined,
-                Some(made) => Became::Ticket {
-                    made,
-                    received_at: before.received_at,
-                    digest: before.digest.as_slice().try_into().unwrap_or_default(),
-                    before: true,
-                },
-            }),
+            if needs_turn(incoming, seen) {
+                return Ok(None);
+            }
+            let made = builder.add(incoming, seen)?;
+            Ok(Some(Became::now(incoming, Told::Made(made))))
         })
         .collect::<Result<Vec<_>, StoreError>>()?;
-    Ok(builder.finish(became))
+    let (writes, committed) = builder.finish();
+    Ok(Built { became, committed, writes })
+}
+
+/// Whether it cannot be understood without its conversation.
+fn needs_turn(incoming: &Incoming, seen: &Seen) -> bool {
+    let Incoming { submission, received_at, .. } = incoming;
+    if submission.thread.is_none() {
+        return false;
+    }
+    let (meaning, has_open) = (&submission.meaning, seen.open_ticket.is_some());
+    match &seen.talk {
+        Some(talk) => talk.matters(meaning, has_open, *received_at),
+        None => Talk::default().matters(meaning, has_open, *received_at),
+    }
 }
 
 /// The end of a ticket's chain while the batch adds to it.
@@ -278,6 +354,8 @@ struct Head {
     chain: Link,
     made: Made,
     urgent: bool,
+    /// What the form needs (R7.2) and the batch brings.
+    contact: Contact,
     grows: Grows,
 }
 
@@ -297,27 +375,29 @@ impl Head {
             follow_up_at: growing.follow_up_at,
             due_at: growing.due_at,
             provisional: growing.provisional,
+            asks: false,
+            stood: growing.stood,
         };
         let grows = Grows::Open(growing.events);
         let Growing { events, chain, urgent, .. } = *growing;
-        Self { events, chain, made, urgent, grows }
+        Self { events, chain, made, urgent, contact: Contact::default(), grows }
     }
 }
 
 /// Builds the rows of a batch.
-struct Builder<'a> {
+pub(super) struct Builder<'a> {
     writes: Writes<'a>,
     committed: Committed,
     heads: BTreeMap<(OfficeId, RegisterNumber), Head>,
     /// Tickets that this batch opened, by thread.
     opened: BTreeMap<(OfficeId, &'a str), RegisterNumber>,
-    /// Of each office's year: the last number before, and how many this batch takes.
-    numbers: BTreeMap<(OfficeId, i32), (i32, i32)>,
+    /// Of each office's year: how its register stood before, and how many numbers this batch takes.
+    numbers: BTreeMap<(OfficeId, i32), (RegisterStands, i32)>,
     quiet: TimeDelta,
 }
 
 impl<'a> Builder<'a> {
-    fn new(quiet: Duration) -> Self {
+    pub(super) fn new(quiet: Duration) -> Self {
         Self {
             writes: Writes::default(),
             committed: Committed::default(),
@@ -328,21 +408,10 @@ impl<'a> Builder<'a> {
         }
     }
 
-    fn add(&mut self, waiting: &'a Waiting, seen: &Seen) -> Result<Made, StoreError> {
-        let office = waiting.office.id;
-        if !self.committed.offices.contains(&office) {
-            self.committed.offices.push(office);
-        }
-        let thread = waiting.submission.thread.as_deref();
-        let opened = thread.and_then(|thread| self.opened.get(&(office, thread)).copied());
-        let (made, row) = match (&seen.open_ticket, opened) {
-            (Some(growing), _) => {
-                self.heads.entry((office, growing.ticket)).or_insert_with(|| Head::open(growing));
-                self.append(waiting, growing.ticket)?
-            }
-            (None, Some(ticket)) => self.append(waiting, ticket)?,
-            (None, None) => self.open(waiting, seen)?,
-        };
+    /// Grows the citizen's open ticket or makes a new one; records the identity and what its sender
+    /// is told.
+    pub(super) fn add(&mut self, waiting: &'a Incoming, seen: &Seen) -> Result<Made, StoreError> {
+        let (made, row) = self.place(waiting, seen)?;
         let event = &mut self.writes.events[row];
         event.source = Some(&waiting.submission.source);
         event.source_id = Some(&waiting.submission.source_id);
@@ -351,7 +420,46 @@ impl<'a> Builder<'a> {
         event.follow_up_at = made.follow_up_at;
         event.due_at = Some(made.due_at);
         event.provisional = Some(made.provisional);
+        event.asks = Some(made.asks);
+        event.stood = made.stood.stored();
         Ok(made)
+    }
+
+    /// As [`Self::add`], for what was kept and answered earlier, whose identity is recorded: which
+    /// ticket it joins, and its place in the trail.
+    pub(super) fn join(
+        &mut self,
+        held: &'a Incoming,
+        seen: &Seen,
+    ) -> Result<(Made, i32), StoreError> {
+        let (made, row) = self.place(held, seen)?;
+        Ok((made, self.writes.events[row].seq))
+    }
+
+    /// What is registered in this batch is told to the citizen by the way that arrives.
+    pub(super) fn tell_citizen(&mut self) {
+        for event in &mut self.writes.events {
+            if event.effect == Some("registered") {
+                event.effect_data = Some(serde_json::json!({ "tell_citizen": true }));
+            }
+        }
+    }
+
+    fn place(&mut self, waiting: &'a Incoming, seen: &Seen) -> Result<(Made, usize), StoreError> {
+        let office = waiting.office.id;
+        if !self.committed.offices.contains(&office) {
+            self.committed.offices.push(office);
+        }
+        let thread = waiting.submission.thread.as_deref();
+        let opened = thread.and_then(|thread| self.opened.get(&(office, thread)).copied());
+        match (&seen.open_ticket, opened) {
+            (Some(growing), _) => {
+                self.heads.entry((office, growing.ticket)).or_insert_with(|| Head::open(growing));
+                self.append(waiting, growing.ticket)
+            }
+            (None, Some(ticket)) => self.append(waiting, ticket),
+            (None, None) => self.open(waiting, seen),
+        }
     }
 
     /// The next number of the register (R7.1).
@@ -359,21 +467,21 @@ impl<'a> Builder<'a> {
         &mut self,
         office: OfficeId,
         year: i32,
-        last: Option<i32>,
+        register: Option<RegisterStands>,
     ) -> Result<RegisterNumber, StoreError> {
         // Begun before the look, so it was there to be seen.
         let wrong = StoreError::BadRow { table: "register", column: "last" };
-        let Some(last) = last else { return Err(wrong) };
-        let (last, count) = self.numbers.entry((office, year)).or_insert((last, 0));
+        let Some(register) = register else { return Err(wrong) };
+        let (before, count) = self.numbers.entry((office, year)).or_insert((register, 0));
         *count += 1;
-        RegisterNumber::new(year, *last + *count).map_err(|_| wrong)
+        RegisterNumber::new(year, before.last + *count).map_err(|_| wrong)
     }
 
     /// R7.1: a new ticket. With the row of its event.
-    fn open(&mut self, waiting: &'a Waiting, seen: &Seen) -> Result<(Made, usize), StoreError> {
-        let Waiting { office, submission, received_at, digest, .. } = waiting;
+    fn open(&mut self, waiting: &'a Incoming, seen: &Seen) -> Result<(Made, usize), StoreError> {
+        let Incoming { office, submission, received_at, digest } = waiting;
         let accountable = seen.taken_by;
-        let ticket = self.next_number(office.id, year(*received_at), seen.last_of_year)?;
+        let ticket = self.next_number(office.id, year(*received_at), seen.register)?;
 
         // A recording was said when it was recorded; everything else when it came.
         let said_at = match (submission.channel, submission.occurred_at) {
@@ -381,6 +489,22 @@ impl<'a> Builder<'a> {
             _ => *received_at,
         };
         let promise = promise(&office.calendar, *received_at, said_at);
+        let chats = submission.channel == ChannelKind::Wechat;
+        let contact = match &seen.talk {
+            _ if !chats => {
+                let Citizen { name, phone } = submission.citizen.clone();
+                Contact { name, phone }
+            }
+            // R7.2: what was given for an earlier matter is not asked for again.
+            talk => {
+                let given = contact::recognise(&submission.text, false);
+                let (name, phone) = talk.as_ref().map_or((&None, &None), |t| (&t.name, &t.phone));
+                Contact {
+                    name: given.name.or_else(|| name.clone()),
+                    phone: given.phone.or_else(|| phone.clone()),
+                }
+            }
+        };
         let urgent = submission.urgent || office.policy.sounds_urgent(&submission.text);
         let made = Made {
             ticket,
@@ -388,6 +512,8 @@ impl<'a> Builder<'a> {
             follow_up_at: promise.follow_up_at,
             due_at: promise.due_at,
             provisional: promise.provisional,
+            stood: Stood::InHand,
+            asks: chats && (contact.name.is_none() || contact.phone.is_none()),
         };
 
         let warn_at = office.calendar.warn_at(promise.due_at);
@@ -398,8 +524,8 @@ impl<'a> Builder<'a> {
             state: if accountable.is_some() { "accepted" } else { "registered" },
             urgency: if urgent { 0 } else { 1 },
             problem: first_words(submission),
-            citizen_name: submission.citizen.name.as_deref(),
-            citizen_phone: submission.citizen.phone.as_deref(),
+            citizen_name: contact.name,
+            citizen_phone: contact.phone,
             thread: submission.thread.as_deref(),
             registered_at: *received_at,
             accepted_at: promise.accepted_at,
@@ -414,8 +540,10 @@ impl<'a> Builder<'a> {
             chain: START.0,
         });
         let grows = Grows::New(self.writes.tickets.len() - 1);
-        self.heads
-            .insert((office.id, ticket), Head { events: 0, chain: START, made, urgent, grows });
+        self.heads.insert(
+            (office.id, ticket),
+            Head { events: 0, chain: START, made, urgent, contact: Contact::default(), grows },
+        );
         if let Some(thread) = submission.thread.as_deref() {
             self.opened.insert((office.id, thread), ticket);
         }
@@ -428,6 +556,7 @@ impl<'a> Builder<'a> {
             due_at: promise.due_at,
             provisional: promise.provisional,
             urgent,
+            scene: seen.talk.as_ref().and_then(|talk| talk.scene.clone()),
         };
         let by = accountable.map_or(Actor::Citizen, Actor::Staff);
         let row = self.happen(waiting, ticket, by, &registered, Some(submission))?;
@@ -458,27 +587,40 @@ impl<'a> Builder<'a> {
     /// One more message on the citizen's open ticket. With the row of its event.
     fn append(
         &mut self,
-        waiting: &'a Waiting,
+        waiting: &'a Incoming,
         ticket: RegisterNumber,
     ) -> Result<(Made, usize), StoreError> {
-        let Waiting { office, submission, received_at, digest, .. } = waiting;
+        let Incoming { office, submission, received_at, digest } = waiting;
         let alarming = submission.urgent || office.policy.sounds_urgent(&submission.text);
         let head = self.head(office.id, ticket)?;
         let becomes_urgent = alarming && !head.urgent;
         head.urgent |= alarming;
+        // Asked for at registration, so that a text which is nothing but a name is one.
+        let given = match submission.channel {
+            ChannelKind::Wechat => contact::recognise(&submission.text, true),
+            _ => Contact::default(),
+        };
+        let contact = !given.is_empty();
+        if contact {
+            let Contact { name, phone } = given;
+            head.contact.name = name.or(head.contact.name.take());
+            head.contact.phone = phone.or(head.contact.phone.take());
+        }
         let received = Happened::MessageReceived {
             channel: submission.channel,
             digest: hex::encode(digest),
             urgent: becomes_urgent,
             page: false,
+            contact,
         };
         let row = self.happen(waiting, ticket, Actor::Citizen, &received, Some(submission))?;
         let head = self.head(office.id, ticket)?;
         // RD3.2: what is added to an emergency is told at any hour as well.
         let urgent = head.urgent;
         let first_growth = matches!(head.grows, Grows::Open(was) if head.events == was + 1);
-        let made = Made { appended: true, ..head.made };
-        if first_growth || becomes_urgent {
+        let made = Made { appended: true, asks: false, ..head.made };
+        let quietly = submission.meaning == Meaning::Greeting;
+        if (first_growth && !quietly) || becomes_urgent {
             // Not at once: a burst is told as one (the relay joins what is pending for a ticket).
             self.effect(waiting, row, "grew", urgent, *received_at + self.quiet);
         }
@@ -496,7 +638,7 @@ impl<'a> Builder<'a> {
     /// The next event of a ticket; its row.
     fn happen(
         &mut self,
-        waiting: &Waiting,
+        waiting: &Incoming,
         ticket: RegisterNumber,
         actor: Actor,
         happened: &Happened,
@@ -537,13 +679,13 @@ impl<'a> Builder<'a> {
     /// the next opening.
     fn effect(
         &mut self,
-        waiting: &Waiting,
+        waiting: &Incoming,
         row: usize,
         kind: &'static str,
         urgent: bool,
         from: DateTime<Utc>,
     ) {
-        let Waiting { office, received_at, .. } = waiting;
+        let Incoming { office, received_at, .. } = waiting;
         let opens = office.calendar.next_open(from).value;
         let not_before = if urgent {
             *received_at
@@ -562,21 +704,25 @@ impl<'a> Builder<'a> {
 
     /// Carries the chains' ends to the rows of their tickets, and what is locked into the order of
     /// the locks.
-    fn finish(mut self, became: Vec<Became>) -> Built<'a> {
+    pub(super) fn finish(mut self) -> (Writes<'a>, Committed) {
         let writes = &mut self.writes;
-        for ((office, year), (last, count)) in &self.numbers {
+        for ((office, year), (before, count)) in &self.numbers {
             writes.numbers.office.push(office.0);
             writes.numbers.year.push(*year);
-            writes.numbers.last.push(*last);
+            writes.numbers.last.push(before.last);
+            writes.numbers.turns.push(before.turns);
             writes.numbers.count.push(*count);
         }
-        for ((office, ticket), head) in &self.heads {
+        for ((office, ticket), head) in self.heads {
+            let Contact { name, phone } = head.contact;
             match head.grows {
                 Grows::New(row) => {
                     let new = &mut writes.tickets[row];
                     new.urgency = if head.urgent { 0 } else { 1 };
                     new.events = head.events;
                     new.chain = head.chain.0;
+                    new.citizen_name = name.or(new.citizen_name.take());
+                    new.citizen_phone = phone.or(new.citizen_phone.take());
                 }
                 Grows::Open(was) => {
                     writes.grown.office.push(office.0);
@@ -585,10 +731,12 @@ impl<'a> Builder<'a> {
                     writes.grown.was.push(was);
                     writes.grown.events.push(head.events);
                     writes.grown.chain.push(head.chain.0);
+                    writes.grown.name.push(name);
+                    writes.grown.phone.push(phone);
                 }
             }
         }
-        Built { became, committed: self.committed, writes: self.writes }
+        (self.writes, self.committed)
     }
 }
 

@@ -10,16 +10,18 @@
 //! neighbours go through.
 
 mod batch;
+mod conversation;
+pub mod held;
 mod writer;
 
 use crate::{
     clock::Clock,
     domain::{id::OfficeId, register::RegisterNumber},
-    offices::Offices,
-    store::intake::Made,
+    offices::{Office, Offices},
+    store::intake::{Made, Stood},
 };
 use chrono::{DateTime, Utc};
-use intake_contract::{Busy, Kept, Outcome, Receipt, Submission, SubmissionError};
+use intake_contract::{Busy, Kept, Outcome, Receipt, Said, Submission, SubmissionError};
 use sqlx::PgPool;
 use std::{sync::Arc, time::Duration};
 use tokio::sync::{mpsc, oneshot};
@@ -38,6 +40,8 @@ pub struct Settings {
     pub answer_within: Duration,
     /// How long a growing ticket's handler is spared a second notice.
     pub quiet: Duration,
+    /// How long what came without words waits for them before it is registered by itself.
+    pub wait_for_words: Duration,
 }
 
 /// What became of a submission.
@@ -50,6 +54,17 @@ pub enum Accepted {
         /// When it first came.
         received_at: DateTime<Utc>,
         /// An earlier delivery made it.
+        repeated: bool,
+        /// The repeat had another content than the first delivery, which was kept.
+        differs: bool,
+    },
+    /// Kept until more is known, or a question, or a command: no ticket of its own.
+    Said {
+        /// What the sender is answered.
+        said: Said,
+        /// When it first came.
+        received_at: DateTime<Utc>,
+        /// An earlier delivery was answered so.
         repeated: bool,
         /// The repeat had another content than the first delivery, which was kept.
         differs: bool,
@@ -88,11 +103,29 @@ pub struct Committed {
     pub urgent: bool,
 }
 
-struct Waiting {
-    office: Arc<crate::offices::Office>,
+impl Committed {
+    fn add(&mut self, other: Self) {
+        for office in other.offices {
+            if !self.offices.contains(&office) {
+                self.offices.push(office);
+            }
+        }
+        self.timers.extend(other.timers);
+        self.effects |= other.effects;
+        self.urgent |= other.urgent;
+    }
+}
+
+/// A submission on its way into the register.
+struct Incoming {
+    office: Arc<Office>,
     submission: Submission,
     digest: [u8; 32],
     received_at: DateTime<Utc>,
+}
+
+struct Waiting {
+    incoming: Incoming,
     answer: oneshot::Sender<Result<Accepted, Busy>>,
 }
 
@@ -164,7 +197,8 @@ impl Intake {
         let digest = batch::digest(&submission.raw);
         let received_at = self.clock.now();
         let channel = submission.channel.as_str();
-        let waiting = Waiting { office, submission, digest, received_at, answer };
+        let incoming = Incoming { office, submission, digest, received_at };
+        let waiting = Waiting { incoming, answer };
         if self.closing.is_cancelled() || self.queue.try_send(waiting).is_err() {
             metrics::counter!(crate::telemetry::SUBMISSIONS, "channel" => channel, "outcome" => "queue_full")
                 .increment(1);
@@ -174,6 +208,7 @@ impl Intake {
             Ok(Ok(Ok(accepted))) => {
                 let outcome = match &accepted {
                     Accepted::Quarantined => "quarantined",
+                    Accepted::Said { .. } => "conversed",
                     Accepted::Ticket { repeated: true, .. } => "repeated",
                     Accepted::Ticket { made, .. } if made.appended => "appended",
                     Accepted::Ticket { .. } => "registered",
@@ -213,8 +248,14 @@ impl Accepted {
     pub fn outcome(&self, prefix: &str) -> Outcome {
         match self {
             Self::Quarantined => Outcome::Quarantined,
+            Self::Said { said, .. } => Outcome::Said(said.clone()),
             Self::Ticket { made, received_at, repeated, .. } => Outcome::Durable {
-                kept: if made.appended { Kept::Appended } else { Kept::Registered },
+                kept: match (made.appended, made.stood) {
+                    (false, _) => Kept::Registered,
+                    (true, Stood::InHand) => Kept::Appended,
+                    (true, Stood::AwaitingCitizen) => Kept::AppendedWhileWaiting,
+                    (true, Stood::Answered) => Kept::AppendedAfterAnswer,
+                },
                 repeated: *repeated,
                 receipt: Receipt {
                     number: made.ticket.display(prefix),
@@ -222,16 +263,18 @@ impl Accepted {
                     follow_up_at: made.follow_up_at,
                     due_at: made.due_at,
                     provisional: made.provisional,
+                    asks_contact: made.asks,
+                    page: None,
                 },
             },
         }
     }
 
-    /// The ticket, unless quarantined.
+    /// The ticket, where there is one.
     #[must_use]
     pub fn ticket(&self) -> Option<RegisterNumber> {
         match self {
-            Self::Quarantined => None,
+            Self::Quarantined | Self::Said { .. } => None,
             Self::Ticket { made, .. } => Some(made.ticket),
         }
     }

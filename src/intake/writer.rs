@@ -1,7 +1,7 @@
 //! Takes what waits, commits it, answers.
 
 use super::{
-    Accepted, OnCommit, RETRY_AFTER_S, Settings, Waiting,
+    Accepted, Incoming, OnCommit, RETRY_AFTER_S, Settings, Waiting,
     batch::{Batch, Guard, Known},
 };
 use crate::store::{self, StoreError};
@@ -107,7 +107,7 @@ impl Writer {
                 None => store::own_connection(&self.pool, STATEMENT_WITHIN).await?,
             };
             let batch = Batch::new(batch);
-            let kept = batch.commit(&mut db, self.settings.quiet, guard, &mut self.known).await;
+            let kept = batch.commit(&mut db, &self.settings, guard, &mut self.known).await;
             Ok::<_, StoreError>((db, kept))
         };
         let (db, kept) = store::within(ATTEMPT_WITHIN, work).await?;
@@ -128,10 +128,10 @@ impl Writer {
             let result = match self.attempt(&one, Guard::Locked).await {
                 Err(error) if !error.is_transient() => {
                     tracing::error!(
-                        error = %causes(&error), channel = one[0].submission.channel.as_str(),
+                        error = %causes(&error), channel = one[0].incoming.submission.channel.as_str(),
                         "a submission was refused by the database and goes to the quarantine"
                     );
-                    self.quarantine(&one[0]).await
+                    self.quarantine(&one[0].incoming).await
                 }
                 other => other,
             };
@@ -142,7 +142,7 @@ impl Writer {
         }
     }
 
-    async fn quarantine(&self, waiting: &Waiting) -> Result<Vec<Accepted>, StoreError> {
+    async fn quarantine(&self, waiting: &Incoming) -> Result<Vec<Accepted>, StoreError> {
         let work = async {
             let mut db = self.pool.acquire().await?;
             let mut transaction = db.begin().await?;

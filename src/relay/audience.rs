@@ -114,7 +114,7 @@ fn audiences(office: &Office, effect: &Effect) -> Vec<Audience> {
         "limit_near" => vec![of_level, handler],
         // Who answers for the matter, and at any hour whoever is there.
         "grew" if effect.urgent => vec![handler, Audience::Duty],
-        "grew" | "withdrawn" => vec![handler],
+        "grew" | "withdrawn" | "person_wanted" => vec![handler],
         // R7.d, R8.1: the citizen was not satisfied.
         "evaluated" => vec![handler, Audience::Lead],
         // A7.6, A7.7: theirs to decide.

@@ -62,7 +62,7 @@ pub(super) fn compose(office: &Office, effects: &[&Effect], now: DateTime<Utc>) 
 
 fn headline(about: &[&Effect], now: DateTime<Utc>) -> String {
     // The gravest of what happened to a ticket names it.
-    const BY_GRAVITY: [(&str, &str); 10] = [
+    const BY_GRAVITY: [(&str, &str); 11] = [
         ("overdue", "已逾期"),
         ("raised", "已升级"),
         ("date_kept", "期限待带班领导定"),
@@ -71,6 +71,7 @@ fn headline(about: &[&Effect], now: DateTime<Utc>) -> String {
         ("limit_near", "到期"),
         ("registered", "新反映"),
         ("follow_up", "待跟进"),
+        ("person_wanted", "群众要求人工联系"),
         ("withdrawn", "群众撤回"),
         ("grew", "群众补充"),
     ];

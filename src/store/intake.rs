@@ -2,12 +2,15 @@
 //!
 //! The look takes no locks. The write says what it took for granted (the register's last number,
 //! which threads have no open ticket, where the growing tickets' chains end, that no identity was
-//! there before; unique keys or its own guards) and does nothing unless all of it still holds; the caller then looks again, under
+//! there before, that no conversation took a turn; unique keys or its own guards) and does nothing unless all of it still holds; the caller then looks again, under
 //! [`lock`].
 
 use super::{StoreError, bad, number};
-use crate::domain::{chain::Link, id::OfficeId, id::StaffId, register::RegisterNumber};
+use crate::domain::{
+    chain::Link, conversation::Talk, id::OfficeId, id::StaffId, register::RegisterNumber,
+};
 use chrono::{DateTime, Utc};
+use intake_contract::Said;
 use sqlx::{
     PgConnection, Postgres,
     postgres::{PgHasArrayType, PgTypeInfo},
@@ -37,10 +40,21 @@ pub struct Seen {
     pub before: Option<Recalled>,
     /// The citizen's open ticket.
     pub open_ticket: Option<Growing>,
-    /// The last number that the office's register gave out in its year; `None` before the first.
-    pub last_of_year: Option<i32>,
+    /// How the office's register of its year stands; `None` before the first number.
+    pub register: Option<RegisterStands>,
+    /// What is remembered of the citizen's conversation; `None` when there is nothing.
+    pub talk: Option<Talk>,
     /// The officer behind `taken_by`.
     pub taken_by: Option<StaffId>,
+}
+
+/// A register as it stood when it was looked at; what rests on it holds while it stands so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RegisterStands {
+    /// The last number that it gave out.
+    pub last: i32,
+    /// How many turns the office's conversations have taken.
+    pub turns: i64,
 }
 
 /// What an earlier delivery of the same submission became.
@@ -50,8 +64,19 @@ pub struct Recalled {
     pub digest: Vec<u8>,
     /// When it came.
     pub received_at: DateTime<Utc>,
-    /// What it became; `None` in quarantine.
-    pub made: Option<Made>,
+    /// What its sender was told.
+    pub told: Told,
+}
+
+/// What the sender of a submission was told.
+#[derive(Debug, Clone)]
+pub enum Told {
+    /// The number of its ticket, new or grown.
+    Made(Made),
+    /// Something else.
+    Said(Said),
+    /// That staff will look at it.
+    Quarantined,
 }
 
 /// What a submission became, as its sender was told.
@@ -67,6 +92,51 @@ pub struct Made {
     pub due_at: DateTime<Utc>,
     /// Whether that date is a forecast.
     pub provisional: bool,
+    /// Whether the sender was asked for a name and a telephone (R7.2).
+    pub asks: bool,
+    /// How the ticket stood, where it was there before.
+    pub stood: Stood,
+}
+
+/// How a ticket stands, as far as it changes what who adds to it is told.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Stood {
+    /// It is being handled, or is to be.
+    #[default]
+    InHand,
+    /// It waits for something from the citizen.
+    AwaitingCitizen,
+    /// It was answered.
+    Answered,
+}
+
+impl Stood {
+    /// Of a state's name.
+    fn of(state: &str) -> Self {
+        match state {
+            "awaiting_citizen" => Self::AwaitingCitizen,
+            "resolved" | "evaluated" => Self::Answered,
+            _ => Self::InHand,
+        }
+    }
+
+    /// The database's form.
+    #[must_use]
+    pub fn stored(self) -> Option<i16> {
+        match self {
+            Self::InHand => None,
+            Self::AwaitingCitizen => Some(1),
+            Self::Answered => Some(2),
+        }
+    }
+
+    fn read(stored: Option<i16>) -> Self {
+        match stored {
+            Some(1) => Self::AwaitingCitizen,
+            Some(2) => Self::Answered,
+            _ => Self::InHand,
+        }
+    }
 }
 
 /// A citizen's open ticket.
@@ -86,6 +156,8 @@ pub struct Growing {
     pub provisional: bool,
     /// RD3.2.
     pub urgent: bool,
+    /// How it stands.
+    pub stood: Stood,
 }
 
 /// What the database knows about each submission of a batch, in its order.
@@ -107,17 +179,21 @@ pub async fn look(
         SELECT n AS "n!",
                b.source IS NOT NULL AS "known!", b.digest AS "digest?",
                b.received_at AS "received_at?", b.ticket, b.appended, b.follow_up_at, b.due_at,
-               b.provisional, t.ticket AS "open_ticket?",
+               b.provisional, b.said, b.asks, b.stood, t.state AS "state?", t.ticket AS "open_ticket?",
                t.events AS "events?", t.chain AS "chain?", t.follow_up_at AS open_follow_up_at,
                t.due_at AS "open_due_at?", t.provisional AS "open_provisional?",
                t.urgency AS "urgency?",
-               r.last AS "last?", s.staff_id AS "staff_id?"
+               r.last AS "last?", r.turns AS "turns?", s.staff_id AS "staff_id?",
+               c.thread IS NOT NULL AS "talks!", c.question, c.about, c.asked_at, c.held AS "held?",
+               c.by_itself_at, c.closed_ticket, c.closed_at, c.beside AS "beside?",
+               c.citizen_name, c.citizen_phone, c.scene
         FROM unnest($1::int[], $2::text[], $3::text[], $4::text[], $5::int[], $6::text[])
             WITH ORDINALITY AS i(office_id, source, source_id, thread, year, login, n)
         LEFT JOIN inbound b ON b.office_id = i.office_id AND b.source = i.source
             AND b.source_id = i.source_id
         LEFT JOIN ticket t ON t.office_id = i.office_id AND t.thread = i.thread AND t.is_open
-            AND t.thread IS NOT NULL
+            AND t.grows AND t.thread IS NOT NULL
+        LEFT JOIN conversation c ON c.office_id = i.office_id AND c.thread = i.thread
         LEFT JOIN register r ON r.office_id = i.office_id AND r.year = i.year
         LEFT JOIN staff s ON s.login = i.login AND s.office_id = i.office_id
         ORDER BY n
@@ -137,20 +213,49 @@ pub async fn look(
     }
     rows.into_iter()
         .map(|row| {
-            let made = match (row.ticket, row.appended, row.due_at, row.provisional) {
-                (Some(ticket), Some(appended), Some(due_at), Some(provisional)) => Some(Made {
-                    ticket: number(ticket)?,
-                    appended,
-                    follow_up_at: row.follow_up_at,
-                    due_at,
-                    provisional,
-                }),
-                _ => None,
+            // What was said first: what was kept and answered may have found its ticket since.
+            let told = match (row.said, row.ticket, row.appended, row.due_at, row.provisional) {
+                (Some(said), ..) => {
+                    Told::Said(serde_json::from_value(said).map_err(|_| bad("inbound", "said"))?)
+                }
+                (None, Some(ticket), Some(appended), Some(due_at), Some(provisional)) => {
+                    Told::Made(Made {
+                        ticket: number(ticket)?,
+                        appended,
+                        follow_up_at: row.follow_up_at,
+                        due_at,
+                        provisional,
+                        asks: row.asks.unwrap_or(false),
+                        stood: Stood::read(row.stood),
+                    })
+                }
+                _ => Told::Quarantined,
             };
             let before = match (row.known, row.digest, row.received_at) {
                 (true, Some(digest), Some(received_at)) => {
-                    Some(Recalled { digest, received_at, made })
+                    Some(Recalled { digest, received_at, told })
                 }
+                _ => None,
+            };
+            let talk = if row.talks {
+                Some(super::conversation::talk(super::conversation::Row {
+                    question: row.question,
+                    about: row.about,
+                    asked_at: row.asked_at,
+                    held: row.held.unwrap_or(0),
+                    by_itself_at: row.by_itself_at,
+                    closed_ticket: row.closed_ticket,
+                    closed_at: row.closed_at,
+                    beside: row.beside.unwrap_or(false),
+                    citizen_name: row.citizen_name,
+                    citizen_phone: row.citizen_phone,
+                    scene: row.scene,
+                })?)
+            } else {
+                None
+            };
+            let register = match (row.last, row.turns) {
+                (Some(last), Some(turns)) => Some(RegisterStands { last, turns }),
                 _ => None,
             };
             let open_ticket = match row.open_ticket {
@@ -167,10 +272,11 @@ pub async fn look(
                     due_at: row.open_due_at.ok_or(bad("ticket", "due_at"))?,
                     provisional: row.open_provisional.ok_or(bad("ticket", "provisional"))?,
                     urgent: row.urgency == Some(0),
+                    stood: Stood::of(row.state.as_deref().unwrap_or_default()),
                 }),
             };
             let taken_by = row.staff_id.map(StaffId);
-            Ok(Seen { before, open_ticket, last_of_year: row.last, taken_by })
+            Ok(Seen { before, open_ticket, register, talk, taken_by })
         })
         .collect()
 }
@@ -220,7 +326,7 @@ pub async fn lock(db: &mut PgConnection, arrivals: &[Arrival<'_>]) -> Result<(),
         "SELECT 1 AS one FROM (
              SELECT DISTINCT office_id, thread FROM unnest($1::int[], $2::text[]) AS i(office_id, thread)) i
          JOIN ticket t ON t.office_id = i.office_id AND t.thread = i.thread AND t.is_open
-             AND t.thread IS NOT NULL
+             AND t.grows AND t.thread IS NOT NULL
          ORDER BY t.office_id, t.ticket FOR UPDATE OF t",
         &offices,
         &threads as &[Option<&str>]
@@ -241,11 +347,14 @@ macro_rules! columns {
 
 columns!(
     /// Numbers that are taken: the register's last one before, and how many, column by column.
-    Numbers { office: i32, year: i32, last: i32, count: i32 }
+    Numbers { office: i32, year: i32, last: i32, turns: i64, count: i32 }
 );
 columns!(
     /// Tickets that grew from `was` events to `events`, column by column.
-    Grown { office: i32, ticket: i64, urgency: i16, was: i32, events: i32, chain: [u8; 32] }
+    Grown {
+        office: i32, ticket: i64, urgency: i16, was: i32, events: i32, chain: [u8; 32],
+        name: Option<String>, phone: Option<String>,
+    }
 );
 /// A new ticket with its timers, as the database's type `intake_ticket`.
 #[derive(Debug, Default, sqlx::Encode)]
@@ -257,8 +366,8 @@ pub struct NewTicket<'a> {
     pub state: &'static str,
     pub urgency: i16,
     pub problem: String,
-    pub citizen_name: Option<&'a str>,
-    pub citizen_phone: Option<&'a str>,
+    pub citizen_name: Option<String>,
+    pub citizen_phone: Option<String>,
     pub thread: Option<&'a str>,
     pub registered_at: DateTime<Utc>,
     pub accepted_at: DateTime<Utc>,
@@ -300,6 +409,9 @@ pub struct NewEvent<'a> {
     pub effect: Option<&'static str>,
     pub effect_urgent: Option<bool>,
     pub effect_not_before: Option<DateTime<Utc>>,
+    pub asks: Option<bool>,
+    pub effect_data: Option<serde_json::Value>,
+    pub stood: Option<i16>,
 }
 
 // Rows rather than columns: the server makes a list of its own of every array that it unnests, and
@@ -368,23 +480,30 @@ pub async fn write(
             SELECT * FROM unnest($11::intake_ticket[])
         ), numbers AS (
             UPDATE register r SET last = i.last + i.count
-            FROM unnest($1::int[], $2::int[], $3::int[], $4::int[])
-                AS i(office_id, year, last, count)
+            FROM unnest($1::int[], $2::int[], $3::int[], $4::int[], $14::bigint[])
+                AS i(office_id, year, last, count, turns)
             WHERE r.office_id = i.office_id AND r.year = i.year AND r.last = i.last
+              AND r.turns = i.turns
               AND (NOT $13::boolean OR NOT (
                   EXISTS (SELECT FROM happened i
                           JOIN inbound b ON b.office_id = i.office_id AND b.source = i.source
                               AND b.source_id = i.source_id)
                   OR EXISTS (SELECT FROM opened i
                              JOIN ticket t ON t.office_id = i.office_id AND t.thread = i.thread
-                                 AND t.is_open AND t.thread IS NOT NULL)))
+                                 AND t.is_open AND t.grows AND t.thread IS NOT NULL)
+                  OR EXISTS (SELECT FROM opened i
+                             JOIN conversation c ON c.office_id = i.office_id
+                                 AND c.thread = i.thread)))
             RETURNING 1
         ), sure AS MATERIALIZED (
             SELECT NOT $13::boolean OR (SELECT count(*) FROM numbers) = cardinality($1) AS yes
         ), grown AS (
-            UPDATE ticket SET urgency = i.urgency, events = i.events, chain = i.chain
+            UPDATE ticket SET urgency = i.urgency, events = i.events, chain = i.chain,
+                citizen_name = coalesce(i.name, citizen_name),
+                citizen_phone = coalesce(i.phone, citizen_phone)
             FROM unnest($5::int[], $6::bigint[], $7::smallint[], $8::int[], $9::int[],
-                $10::bytea[]) AS i(office_id, ticket, urgency, was, events, chain)
+                $10::bytea[], $15::text[], $16::text[])
+                AS i(office_id, ticket, urgency, was, events, chain, name, phone)
             WHERE ticket.office_id = i.office_id AND ticket.ticket = i.ticket
               AND ticket.events = i.was AND is_open
             RETURNING 1
@@ -409,16 +528,17 @@ pub async fn write(
             INSERT INTO message (office_id, ticket, seq, occurred_at, received_at, text, attachments,
                 raw)
             SELECT office_id, ticket, seq, occurred_at, at, text, attachments, raw
-            FROM happened WHERE source IS NOT NULL AND (SELECT yes FROM sure)
+            FROM happened WHERE raw IS NOT NULL AND (SELECT yes FROM sure)
         ), inbound AS (
             INSERT INTO inbound (office_id, source, source_id, digest, received_at, ticket, seq,
-                appended, follow_up_at, due_at, provisional)
+                appended, follow_up_at, due_at, provisional, asks, stood)
             SELECT office_id, source, source_id, digest, at, ticket, seq, appended, follow_up_at,
-                due_at, provisional
+                due_at, provisional, asks, stood
             FROM happened WHERE source IS NOT NULL AND (SELECT yes FROM sure)
         ), effects AS (
-            INSERT INTO outbox (office_id, kind, ticket, urgent, created_at, not_before)
-            SELECT office_id, effect, ticket, effect_urgent, at, effect_not_before
+            INSERT INTO outbox (office_id, kind, ticket, urgent, data, created_at, not_before)
+            SELECT office_id, effect, ticket, effect_urgent, coalesce(effect_data, '{}'), at,
+                effect_not_before
             FROM happened WHERE effect IS NOT NULL AND (SELECT yes FROM sure)
         )
         SELECT (SELECT yes FROM sure)
@@ -438,6 +558,9 @@ pub async fn write(
         tickets as _,
         events as _,
         guessed,
+        &n.turns,
+        &g.name as &[Option<String>],
+        &g.phone as &[Option<String>],
     )
     .fetch_one(db)
     .await?;

@@ -7,6 +7,7 @@ pub mod access;
 pub mod allowance;
 pub mod calendar;
 pub mod citizen;
+pub mod conversation;
 pub mod intake;
 pub mod lease;
 pub mod notice;

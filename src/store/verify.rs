@@ -197,8 +197,15 @@ pub async fn orphans(db: &mut PgConnection, limit: i64) -> Result<Vec<String>, S
                 WHERE e.office_id = m.office_id AND e.ticket = m.ticket AND e.seq = m.seq) LIMIT $1)
            UNION ALL
            (SELECT 'a submission of ' || source || ' in office ' || office_id || ' was answered and has no ticket'
-            FROM inbound i WHERE NOT quarantined AND NOT EXISTS (SELECT FROM ticket t
+            FROM inbound i WHERE NOT quarantined AND (said IS NULL OR ticket IS NOT NULL)
+                AND NOT EXISTS (SELECT FROM ticket t
                 WHERE t.office_id = i.office_id AND t.ticket = i.ticket) LIMIT $1)
+           UNION ALL
+           (SELECT 'a conversation in office ' || office_id || ' keeps ' || held || ' messages, '
+                || (SELECT count(*) FROM held h
+                    WHERE h.office_id = c.office_id AND h.thread = c.thread) || ' are there'
+            FROM conversation c WHERE held <> (SELECT count(*) FROM held h
+                WHERE h.office_id = c.office_id AND h.thread = c.thread) LIMIT $1)
            UNION ALL
            (SELECT 'ticket ' || ticket || ' of office ' || office_id || ' is open at level ' || level
                 || ' and has no armed limit'

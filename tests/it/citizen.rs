@@ -697,6 +697,8 @@ async fn from_the_menu_a_citizen_sees_their_own_matters_and_nobody_elses() {
     gateway.step(long_ago, |t| t.close(Some("联系不上"))).await;
     gateway.clock.set(at("2027-03-01 09:10"));
     for (id, text) in [("2", "上个月办结的事"), ("3", "现在在办的事")] {
+        // Long enough after the other one that nobody asks whether it belongs to that.
+        gateway.clock.set(gateway.clock.now() + TimeDelta::days(10));
         say(id, &openid, text).await;
         if id == "2" {
             let closed = RegisterNumber::new(2027, 1).unwrap();

@@ -8,7 +8,7 @@ async fn r5_2_a_message_on_saturday_night_is_promised_monday_and_tuesday() {
     let reply = gateway.wechat("oA", "城东路路灯坏了三天没人修", "1").await.reply();
     assert_eq!(
         reply,
-        "您的反映已登记，编号 BCS-2026-000001。我们11月30日（周一）8:30开始办理，最晚12月1日（周二）16:30前给您答复。周末和法定节假日不计入。如有补充，直接在这里发给我们。"
+        "您的反映已登记，编号 BCS-2026-000001。我们11月30日（周一）8:30开始办理，最晚12月1日（周二）16:30前给您答复。周末和法定节假日不计入。如有补充，直接在这里发给我们。方便的话，请回复您的姓名和电话，工作人员好联系您，不影响办理。"
     );
     let ticket = gateway.api("/tickets/BCS-2026-000001").await.json();
     assert_eq!(ticket["registered_at"], "2026-11-28T22:14:00+08:00");
@@ -52,6 +52,7 @@ async fn a_closed_matter_is_not_grown_by_the_next_message() {
     gateway.wechat("oA", "灯坏了", "1").await.reply();
     let mut db = gateway.pool.acquire().await.unwrap();
     crate::support::sql(&mut db, "UPDATE ticket SET state = 'closed', outcome = 'solved'").await;
+    gateway.clock.set(at("2026-12-02 10:00"));
     assert_eq!(gateway.wechat("oA", "又坏了", "2").await.number(), "BCS-2026-000002");
 }
 

@@ -10,7 +10,7 @@ use std::{collections::BTreeSet, sync::Arc};
 fn of(accepted: &Accepted) -> (i32, bool) {
     match accepted {
         Accepted::Ticket { made, repeated, .. } => (made.ticket.sequence(), *repeated),
-        Accepted::Quarantined => panic!("quarantined"),
+        other => panic!("{other:?}"),
     }
 }
 

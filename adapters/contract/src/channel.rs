@@ -1,5 +1,6 @@
 use crate::{ChannelKind, Submission};
 use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
 
 /// What may be asked of a channel's address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -119,6 +120,118 @@ pub struct Receipt {
     /// True when a date rests on a calendar that has not been announced; such a date is never
     /// told to a citizen as a fact (scheduling.md A4).
     pub provisional: bool,
+    /// True when the form still needs the citizen's name or telephone (R7.2): to be asked for once.
+    pub asks_contact: bool,
+    /// The citizen's page of this ticket, where there is one.
+    pub page: Option<String>,
+}
+
+/// Where one of a citizen's matters stands: facts, not words.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Standing {
+    /// As people write it.
+    pub number: String,
+    /// The ticket's state: `registered`, `accepted`, `in_progress`, `awaiting_citizen`, `resolved`,
+    /// `evaluated` or `closed`.
+    pub state: String,
+    /// When it was registered.
+    pub registered_at: DateTime<Utc>,
+    /// By when it is answered.
+    pub due_at: DateTime<Utc>,
+    /// Whether that date may not be told.
+    pub provisional: bool,
+    /// What the citizen is asked for, and by when.
+    pub missing: Option<(String, DateTime<Utc>)>,
+    /// The citizen's page of it, where there is one.
+    pub page: Option<String>,
+}
+
+/// What a citizen is answered when nothing was registered: facts, not words. Stored with the
+/// submission's identity, so that a repeat is answered in the same way.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Said {
+    /// Nothing was stated: how to report.
+    HowToReport,
+    /// Has just begun to follow the account.
+    Welcome,
+    /// It is kept; in words, what is it about? Without them it is registered by itself then.
+    WordsWanted {
+        /// When it is registered without words.
+        by_itself_at: DateTime<Utc>,
+        /// It was asked before.
+        again: bool,
+    },
+    /// It is kept; does it belong to the matter that was closed, or is it a new one?
+    OldOrNew {
+        /// The closed matter.
+        number: String,
+        /// When it is registered as a new one without an answer.
+        by_itself_at: DateTime<Utc>,
+        /// It was asked before.
+        again: bool,
+    },
+    /// What comes next is registered as another matter.
+    NextIsNew {
+        /// The one that is open.
+        number: String,
+    },
+    /// Where the citizen's matters stand, the newest first; none when there are none.
+    Progress(Vec<Standing>),
+    /// How satisfied with the result?
+    GradeWanted {
+        /// Of which matter.
+        number: String,
+        /// Where to judge it with words.
+        page: Option<String>,
+    },
+    /// R7.d: it was judged.
+    Evaluated {
+        /// Which matter.
+        number: String,
+        /// Whether the grade is one of the two bad ones.
+        dissatisfied: bool,
+    },
+    /// There is no result to judge yet, or it has been judged.
+    NothingToEvaluate {
+        /// An open matter.
+        number: Option<String>,
+        /// It has been judged.
+        done: bool,
+    },
+    /// Really?
+    ConfirmWithdrawal {
+        /// Which matter.
+        number: String,
+    },
+    /// It was withdrawn.
+    Withdrawn {
+        /// Which matter.
+        number: String,
+    },
+    /// It was not withdrawn after all.
+    NotWithdrawn {
+        /// Which matter.
+        number: String,
+    },
+    /// There is nothing open that could be withdrawn.
+    NothingToWithdraw,
+    /// How to reach a person.
+    Person {
+        /// The open matter whose handler was told.
+        number: Option<String>,
+    },
+    /// What can be done here.
+    Help,
+    /// The closed matter was taken up again, under its number.
+    Reopened {
+        /// Which.
+        number: String,
+        /// The new limit.
+        due_at: DateTime<Utc>,
+        /// Whether that date may not be told.
+        provisional: bool,
+    },
 }
 
 /// What a durable submission became.
@@ -128,6 +241,10 @@ pub enum Kept {
     Registered,
     /// One more message on the citizen's open ticket.
     Appended,
+    /// The same, while the ticket waits for something from the citizen: its limit stands still.
+    AppendedWhileWaiting,
+    /// The same, after the matter was answered: there is no date to promise any more.
+    AppendedAfterAnswer,
 }
 
 /// Why nothing could be kept just now. The sender should try again.
@@ -137,8 +254,8 @@ pub struct Busy {
     pub retry_after_s: u32,
 }
 
-/// What the gateway did with a submission. Only [`Outcome::Durable`] and
-/// [`Outcome::Quarantined`] may be answered as received.
+/// What the gateway did with a submission. Only [`Outcome::Durable`],
+/// [`Outcome::Said`] and [`Outcome::Quarantined`] may be answered as received.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
     /// Committed, now or by an earlier delivery of the same submission.
@@ -150,6 +267,8 @@ pub enum Outcome {
         /// The ticket's facts as told the first time.
         receipt: Receipt,
     },
+    /// Answered without a ticket: what was said is kept, or asked for nothing to be kept.
+    Said(Said),
     /// Committed to the quarantine, because the database would not take it as a ticket.
     Quarantined,
     /// Not kept.

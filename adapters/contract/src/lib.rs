@@ -13,12 +13,12 @@ mod submission;
 
 pub use channel::{
     Answer, Busy, Channel, Kept, Method, Outcome, Quarantine, Receipt, Refusal, Request, Respond,
-    Verified,
+    Said, Standing, Verified,
 };
 pub use notice::{Notice, Notifier, Recipient, SendError, SendFuture, Sent};
 pub use submission::{
-    Attachment, AttachmentKind, ChannelKind, Citizen, LIMITS, Limits, Submission, SubmissionError,
-    clean_text,
+    Attachment, AttachmentKind, ChannelKind, Citizen, Command, LIMITS, Limits, Meaning, Submission,
+    SubmissionError, clean_text,
 };
 
 /// China Standard Time, +08:00; no daylight saving since 1991 (scheduling.md A7).

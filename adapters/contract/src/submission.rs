@@ -87,6 +87,49 @@ pub struct Attachment {
     pub label: Option<String>,
 }
 
+/// What a submission asks for, as far as its form tells; what it becomes also depends on what the
+/// citizen said before.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Meaning {
+    /// States something: it registers, or grows an open ticket.
+    #[default]
+    Statement,
+    /// A photo, a place, a link alone: kept until words come that say what it is about.
+    Bare,
+    /// A greeting, a sticker: opens nothing.
+    Greeting,
+    /// Asks for something other than to be registered.
+    Command(Command),
+}
+
+/// What a citizen can ask for by a whole text or by the menu.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Command {
+    /// 新诉求: what comes next is another matter than the open one.
+    NewMatter,
+    /// 进度: where do my matters stand.
+    Progress,
+    /// 评价: I want to judge the result (R7.d).
+    Evaluate,
+    /// 撤回: I no longer want this.
+    Withdraw,
+    /// 人工: I want to talk to a person.
+    Person,
+    /// 帮助: what can I do here.
+    Help,
+    /// Came by the QR code of a counter or a township, named so; the account is new to them or not.
+    Arrived {
+        /// The code's scene.
+        scene: String,
+        /// Has just begun to follow.
+        follows: bool,
+    },
+    /// An option of a question that was sent earlier was tapped; what the option was named.
+    Choice(String),
+}
+
 /// One thing that a citizen said through one channel, verified and parsed, not yet registered.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Submission {
@@ -103,8 +146,11 @@ pub struct Submission {
     pub occurred_at: Option<DateTime<Utc>>,
     /// Who, as far as known.
     pub citizen: Citizen,
-    /// The words; may be empty where there are attachments.
+    /// The words; may be empty where there are attachments, and in a command.
     pub text: String,
+    /// What it asks for.
+    #[serde(default)]
+    pub meaning: Meaning,
     /// What came with the words.
     pub attachments: Vec<Attachment>,
     /// Marked as an emergency by hand (RD3.2); the office's word list may mark more.
@@ -218,7 +264,8 @@ impl Submission {
                 return Err(SubmissionError::Empty { field });
             }
         }
-        if self.text.is_empty() && self.attachments.is_empty() {
+        let says_something = matches!(self.meaning, Meaning::Command(_));
+        if self.text.is_empty() && self.attachments.is_empty() && !says_something {
             return Err(SubmissionError::Empty { field: "text" });
         }
         Ok(self)

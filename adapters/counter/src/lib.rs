@@ -107,6 +107,7 @@ impl Entry {
             occurred_at: None,
             citizen: Citizen { name, phone },
             text: problem,
+            meaning: intake_contract::Meaning::Statement,
             attachments: Vec::new(),
             urgent: self.urgent,
             taken_by: taken_by.map(str::to_owned),

@@ -143,6 +143,7 @@ impl HotlineChannel {
             occurred_at: plausible.then_some(voicemail.started_at),
             citizen: Citizen { name: None, phone: voicemail.caller },
             text: said,
+            meaning: intake_contract::Meaning::Statement,
             attachments: vec![Attachment {
                 kind: AttachmentKind::Voice,
                 reference,
@@ -165,7 +166,9 @@ fn answer(outcome: &Outcome) -> Answer {
                 "provisional": receipt.provisional,
             }),
         ),
-        Outcome::Quarantined => (202, serde_json::json!({ "quarantined": true })),
+        Outcome::Said(_) | Outcome::Quarantined => {
+            (202, serde_json::json!({ "quarantined": true }))
+        }
         Outcome::Busy(busy) => (503, serde_json::json!({ "retry_after_s": busy.retry_after_s })),
     };
     Answer { status, content_type: "application/json", body: body.to_string().into_bytes() }

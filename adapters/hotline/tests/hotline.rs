@@ -182,6 +182,8 @@ fn new_is_202_and_a_repeat_200_with_the_same_number() {
         follow_up_at: None,
         due_at: at(TIMESTAMP + 86_400),
         provisional: false,
+        asks_contact: false,
+        page: None,
     };
     let answer = |outcome: Outcome| match signed(BODY, TIMESTAMP) {
         Ok(Verified::Submit { respond, .. }) => respond(&outcome, at(TIMESTAMP)),

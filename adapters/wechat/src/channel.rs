@@ -1,5 +1,6 @@
 use crate::{
     crypto::{Key, Keys, signature_fits},
+    meaning,
     message::{Content, EventKind, Inbound, Message, MessageError},
     platform::Api,
     query,
@@ -10,8 +11,8 @@ use crate::{
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use intake_contract::{
-    Answer, Attachment, AttachmentKind, Channel, ChannelKind, Citizen, LIMITS, Method, Outcome,
-    Quarantine, Refusal, Request, Submission, Verified, clean_text,
+    Answer, Attachment, AttachmentKind, Channel, ChannelKind, Citizen, LIMITS, Meaning, Method,
+    Outcome, Quarantine, Refusal, Request, Submission, Verified, clean_text,
 };
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
@@ -289,24 +290,25 @@ impl WechatChannel {
         match &inbound.content {
             Content::Message { message: Message::File { .. }, .. } => says(self.words.no_files()),
             Content::Message { .. } => match self.submission(&inbound, xml) {
-                Some(submission) => {
-                    let words = Arc::clone(&self.words);
-                    let respond =
-                        Box::new(move |outcome: &Outcome, now: DateTime<Utc>| match outcome {
-                            Outcome::Durable { kept, receipt, .. } => {
-                                to.answer(words.receipt(*kept, receipt), now)
-                            }
-                            Outcome::Quarantined => to.answer(words.kept_for_staff(), now),
-                            Outcome::Busy(_) => Answer::text(503, ""),
-                        });
-                    Ok(Verified::Submit { submission: Box::new(submission), respond })
-                }
+                Some(submission) => Ok(self.submit(submission, to)),
                 // A message that says nothing: an empty text.
                 None => says(self.words.how_to_report()),
             },
             Content::Event(event) => match event.kind {
-                EventKind::Subscribe { .. } => says(self.words.welcome()),
-                EventKind::Click | EventKind::Scan { .. } => says(self.words.how_to_report()),
+                EventKind::Click | EventKind::Subscribe { .. } | EventKind::Scan { .. } => {
+                    match meaning::of_event(event) {
+                        Some(command) => {
+                            let meaning = Meaning::Command(command);
+                            let (text, none) = (String::new(), Vec::new());
+                            let submission = self.submission_of(&inbound, xml, meaning, text, none);
+                            Ok(self.submit(submission, to))
+                        }
+                        None if matches!(event.kind, EventKind::Subscribe { .. }) => {
+                            says(self.words.welcome())
+                        }
+                        None => says(self.words.how_to_report()),
+                    }
+                }
                 EventKind::Unknown => {
                     Ok(self.quarantined(inbound.identity(), "unknown_event", xml))
                 }
@@ -316,6 +318,17 @@ impl WechatChannel {
                 Ok(self.quarantined(inbound.identity(), "unknown_type", xml))
             }
         }
+    }
+
+    fn submit(&self, submission: Submission, to: Correspondent) -> Verified {
+        let words = Arc::clone(&self.words);
+        let respond = Box::new(move |outcome: &Outcome, now: DateTime<Utc>| match outcome {
+            Outcome::Durable { kept, receipt, .. } => to.answer(words.receipt(*kept, receipt), now),
+            Outcome::Said(said) => to.answer(words.said(said), now),
+            Outcome::Quarantined => to.answer(words.kept_for_staff(), now),
+            Outcome::Busy(_) => Answer::text(503, ""),
+        });
+        Verified::Submit { submission: Box::new(submission), respond }
     }
 
     fn quarantined(&self, source_id: String, reason: &'static str, xml: &str) -> Verified {
@@ -364,8 +377,19 @@ impl WechatChannel {
         if clean_text(&text).trim().is_empty() && attachments.is_empty() {
             return None;
         }
+        Some(self.submission_of(inbound, xml, meaning::of(message), text, attachments))
+    }
+
+    fn submission_of(
+        &self,
+        inbound: &Inbound,
+        xml: &str,
+        meaning: Meaning,
+        text: String,
+        attachments: Vec<Attachment>,
+    ) -> Submission {
         let source = self.source();
-        Some(Submission {
+        Submission {
             channel: ChannelKind::Wechat,
             thread: Some(format!("{source}:{}", inbound.from)),
             source,
@@ -373,11 +397,12 @@ impl WechatChannel {
             occurred_at: inbound.created_at,
             citizen: Citizen::default(),
             text,
+            meaning,
             attachments,
             urgent: false,
             taken_by: None,
             raw: Bytes::copy_from_slice(xml.as_bytes()),
-        })
+        }
     }
 }
 

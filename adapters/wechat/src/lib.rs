@@ -7,6 +7,7 @@
 //! * `crypto`: signatures, AES, keys (§2).
 //! * `xml`: a strict reader of small documents (§10, pitfalls 1, 4, 6, 13).
 //! * `message`: what arrives, as typed values (§3).
+//! * `meaning`: what a message asks for: a statement, a greeting, a command (§10).
 //! * `reply`: passive replies and their envelope (§2, §4).
 //! * `channel`: the order of checks, and what each message means to the gateway.
 //! * `words`: what the citizen reads.
@@ -16,6 +17,7 @@
 
 mod channel;
 pub mod crypto;
+mod meaning;
 pub mod message;
 pub mod platform;
 mod query;

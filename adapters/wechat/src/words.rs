@@ -1,5 +1,5 @@
 use chrono::{DateTime, Datelike, Timelike, Utc, Weekday};
-use intake_contract::{Kept, Receipt, china};
+use intake_contract::{Kept, Receipt, Said, Standing, china};
 
 /// What the account says of the window.
 #[derive(Debug, Clone, Default)]
@@ -36,6 +36,98 @@ impl ServiceWords {
         "已收到您的消息，工作人员会查看并处理。".to_owned()
     }
 
+    fn person(&self) -> String {
+        match &self.phone {
+            Some(phone) => format!("请拨打窗口电话 {phone}，也可以直接到窗口来。"),
+            None => "您可以直接到窗口来，也可以拨打 12333。".to_owned(),
+        }
+    }
+
+    /// What is answered where nothing was registered. Depends on the facts only, so that a repeat
+    /// reads the same.
+    pub(crate) fn said(&self, answer: &Said) -> String {
+        match answer {
+            Said::HowToReport => self.how_to_report(),
+            Said::Welcome => self.welcome(),
+            Said::WordsWanted { again: true, .. } => {
+                "收到了，和刚才的一起留着。请再用文字说一说是什么事。".to_owned()
+            }
+            Said::WordsWanted { by_itself_at, .. } => format!(
+                "收到了，已经留好。请再用文字说一说是什么事，我们马上登记。没有文字的话，{}也会登记。",
+                clock(*by_itself_at)
+            ),
+            Said::OldOrNew { number, again: true, .. } => format!(
+                "收到了，已经留好。请告诉我们：是 {number} 那件事，回复 1；是新的事，回复 2。"
+            ),
+            Said::OldOrNew { number, by_itself_at, .. } => format!(
+                "收到了，已经留好。您的反映 {number} 前几天已办结。您说的还是那件事，请回复 1，我们接着办；是新的事，请回复 2。不回复的话，{}按新的反映登记。",
+                clock(*by_itself_at)
+            ),
+            Said::NextIsNew { number } => format!(
+                "好的。您接下来发的内容会另登记一件，和 {number} 分开办理。请说明：办什么事、在哪里办、卡在哪一步。"
+            ),
+            Said::Progress(standings) if standings.is_empty() => {
+                format!("您在这里没有正在办理的反映。{}", self.how_to_report())
+            }
+            Said::Progress(standings) => {
+                let lines = standings.iter().map(|one| {
+                    let link = page("详情", one.page.as_deref());
+                    format!("{}：{}。{link}", one.number, stands(one))
+                });
+                lines.collect::<Vec<_>>().join("\n")
+            }
+            Said::GradeWanted { number, page: link } => format!(
+                "{number} 已经答复。请问您对办理结果满意吗？回复数字：1 非常满意，2 满意，3 基本满意，4 不满意，5 非常不满意。{}",
+                page("想多说几句，请点", link.as_deref())
+            ),
+            Said::Evaluated { number, dissatisfied: false } => {
+                format!("谢谢您的评价，{number} 已记录。")
+            }
+            Said::Evaluated { number, dissatisfied: true } => format!(
+                "谢谢您如实评价，{number} 已记录，带班领导会看到。还有没解决的，请直接在这里告诉我们。"
+            ),
+            Said::NothingToEvaluate { done: true, .. } => {
+                "您已经评价过了，谢谢。还有没解决的，请直接在这里告诉我们。".to_owned()
+            }
+            Said::NothingToEvaluate { number: Some(number), .. } => {
+                format!("{number} 还在办理，答复以后请您再评价。")
+            }
+            Said::NothingToEvaluate { number: None, .. } => {
+                format!("您在这里没有等待评价的反映。{}", self.how_to_report())
+            }
+            Said::ConfirmWithdrawal { number } => format!(
+                "您要撤回 {number} 吗？撤回后我们就不再办理这件事。确定撤回请回复“确认”，不撤回请回复“不”。"
+            ),
+            Said::Withdrawn { number } => {
+                format!("{number} 已按您的意思撤回。以后还有困难，随时在这里告诉我们。")
+            }
+            Said::NotWithdrawn { number } => format!("好的，{number} 继续办理。"),
+            Said::NothingToWithdraw => "您在这里没有可以撤回的反映。".to_owned(),
+            Said::Person { number: Some(number) } => format!(
+                "已转告 {number} 的经办人，请他联系您。着急的话，{}{}",
+                self.person(),
+                self.opening_hours
+            ),
+            Said::Person { number: None } => format!(
+                "{}{}也可以在这里留下您的电话和要办的事，我们联系您。",
+                self.person(),
+                self.opening_hours
+            ),
+            Said::Help => format!(
+                "在这里您可以：直接用文字、语音或照片反映困难；回复“进度”查办理情况；回复“新诉求”另反映一件事；回复“评价”评价办理结果；回复“撤回”撤回反映；回复“人工”联系工作人员。{}",
+                self.opening_hours
+            ),
+            Said::Reopened { number, due_at, provisional } => {
+                let due = if *provisional {
+                    "会尽快答复您".to_owned()
+                } else {
+                    format!("最晚{}前给您答复", said(*due_at))
+                };
+                format!("好的，{number} 重新办理，编号不变，{due}。您刚才发的都已补充进去。")
+            }
+        }
+    }
+
     /// The receipt. Depends on the facts only, so that a repeat reads the same.
     pub(crate) fn receipt(&self, kept: Kept, receipt: &Receipt) -> String {
         let late = !receipt.provisional && receipt.due_at <= receipt.received_at;
@@ -55,13 +147,58 @@ impl ServiceWords {
                     Some(at) => format!("我们{}开始办理", said(at)),
                     None => "工作人员现在开始办理".to_owned(),
                 };
+                let contact = if receipt.asks_contact {
+                    "方便的话，请回复您的姓名和电话，工作人员好联系您，不影响办理。"
+                } else {
+                    ""
+                };
                 format!(
-                    "您的反映已登记，编号 {number}。{starts}，{due}。周末和法定节假日不计入。如有补充，直接在这里发给我们。"
+                    "您的反映已登记，编号 {number}。{starts}，{due}。周末和法定节假日不计入。如有补充，直接在这里发给我们。{contact}{}",
+                    page("查看办理情况", receipt.page.as_deref())
                 )
             }
+            Kept::AppendedWhileWaiting => {
+                format!("已收到，补充到您的反映 {number}。经办人查看后接着办理。")
+            }
+            Kept::AppendedAfterAnswer => format!(
+                "已收到，补充到您的反映 {number}，经办人会看到。这件事已经答复过，请回复“评价”告诉我们是否满意。"
+            ),
             Kept::Appended => format!("已收到，补充到您的反映 {number}。{due}。"),
         }
     }
+}
+
+/// A link on a line of its own.
+fn page(what: &str, link: Option<&str>) -> String {
+    link.map(|link| format!("\n{what}：{link}")).unwrap_or_default()
+}
+
+/// Where a matter stands, in one sentence.
+fn stands(standing: &Standing) -> String {
+    let due = if standing.provisional {
+        "答复日期要等国务院公布放假安排后才能确定".to_owned()
+    } else {
+        format!("最晚{}前答复", said(standing.due_at))
+    };
+    match standing.state.as_str() {
+        "registered" => format!("已登记，等待办理，{due}"),
+        "awaiting_citizen" => match &standing.missing {
+            Some((missing, until)) => {
+                format!("等您补充：{missing}，请在{}前补来", said(*until))
+            }
+            None => "等您补充材料".to_owned(),
+        },
+        "resolved" => "已答复，请您评价（回复“评价”）".to_owned(),
+        "evaluated" => "已答复，您已评价".to_owned(),
+        "closed" => "已办结".to_owned(),
+        _ => format!("正在办理，{due}"),
+    }
+}
+
+/// `22:24`.
+fn clock(at: DateTime<Utc>) -> String {
+    let local = at.with_timezone(&china());
+    format!("{}:{:02}", local.hour(), local.minute())
 }
 
 /// `11月30日(周一)8:30`: a date is always told with its weekday.

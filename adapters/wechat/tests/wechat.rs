@@ -414,6 +414,8 @@ fn outcome_of(sequence: u32) -> Outcome {
             follow_up_at: Some(at("2026-11-30T00:30:00Z")),
             due_at: at("2026-12-01T08:30:00Z"),
             provisional: false,
+            asks_contact: false,
+            page: None,
         },
     }
 }

@@ -91,6 +91,7 @@ fn step(event: &EventRow, whole: &Whole, now: DateTime<Utc>) -> Option<Step> {
         Happened::Reopened { due_at, .. } => {
             of(format!("重新办理，最晚{}前给您答复", said(due_at, now)), None, false)
         }
+        Happened::PersonWanted => of("您要求人工联系，窗口已知道".to_owned(), None, false),
         // Work inside the house.
         Happened::Triaged { .. }
         | Happened::FollowUpDue { .. }

@@ -120,7 +120,9 @@ pub(super) async fn register(
             let done = if differs { "registered_before" } else { "registered" };
             Ok(Redirect::to(&format!("/desk/tickets/{number}?done={done}")).into_response())
         }
-        Ok(Accepted::Quarantined) => Ok(Redirect::to("/desk/quarantine").into_response()),
+        Ok(Accepted::Quarantined | Accepted::Said { .. }) => {
+            Ok(Redirect::to("/desk/quarantine").into_response())
+        }
         Err(AcceptError::Invalid(_)) => {
             let errors = vec![FieldError {
                 field: "problem", message: "内容太长，请精简后再登记"

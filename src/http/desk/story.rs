@@ -85,13 +85,17 @@ fn title(happened: &Happened, units: &[Unit], now: DateTime<Utc>) -> String {
     let say = |at: &DateTime<Utc>| wording::moment(*at, now);
     let provisional = |is: &bool| if *is { "（暂定）" } else { "" };
     match happened {
-        Happened::Registered { channel, follow_up_at, due_at, provisional: p, .. } => {
+        Happened::Registered { channel, follow_up_at, due_at, provisional: p, scene, .. } => {
             let starts = match follow_up_at {
                 Some(at) => format!("{}开始办理", say(at)),
                 None => "当时开始办理".to_owned(),
             };
+            let scene = match scene {
+                Some(scene) => format!("（扫码：{scene}）"),
+                None => String::new(),
+            };
             format!(
-                "通过{}反映，登记编号；承诺{starts}，{}前办结{}",
+                "通过{}{scene}反映，登记编号；承诺{starts}，{}前办结{}",
                 channel.label(),
                 say(due_at),
                 provisional(p)
@@ -147,6 +151,7 @@ fn title(happened: &Happened, units: &[Unit], now: DateTime<Utc>) -> String {
         Happened::AwaitingCitizen { missing, until } => {
             format!("一次性告知群众补充：{missing}，{}前", say(until))
         }
+        Happened::PersonWanted => "群众要求人工联系".to_owned(),
         Happened::Resumed => "材料已补，继续办理".to_owned(),
         Happened::Resolved { outcome, opinion } => {
             let outcome = match outcome {

@@ -21,8 +21,8 @@ use tokio_util::sync::CancellationToken;
 pub const OFFICE: &str = "tieling";
 pub const TOKEN: &str = "gov_center_token_2026";
 pub const KEY: &str = "Zm9vYmFyYmF6cXV4MDEyMzQ1Njc4OUFCQ0RFRkdISUp";
-const APP_ID: &str = "wx5f1c9e8a7b6d4c3e";
-const ORIGINAL_ID: &str = "gh_8a1b2c3d4e5f";
+pub const APP_ID: &str = "wx5f1c9e8a7b6d4c3e";
+pub const ORIGINAL_ID: &str = "gh_8a1b2c3d4e5f";
 const HOTLINE_SECRET: &str = "test-secret";
 pub const PASSWORD: &str = "right-horse-battery";
 
@@ -231,6 +231,7 @@ pub fn submission(source_id: &str, text: &str) -> Submission {
         occurred_at: None,
         citizen: Citizen { name: Some("王芳".to_owned()), phone: Some("13900001234".to_owned()) },
         text: text.to_owned(),
+        meaning: intake_contract::Meaning::Statement,
         attachments: Vec::new(),
         urgent: false,
         taken_by: None,

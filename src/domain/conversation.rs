@@ -1,0 +1,298 @@
+//! What a citizen's next message becomes, given what was said before.
+//!
+//! Number first: what states something is registered at once, or grows the citizen's open ticket.
+//! The rest of this is for what cannot be understood by itself: a photo without words, a message
+//! soon after its matter was closed, a command, the answer to a question.
+
+use super::{register::RegisterNumber, ticket::Evaluation};
+use chrono::{DateTime, TimeDelta, Utc};
+use intake_contract::{Command, Meaning};
+
+/// For so long after closing a citizen is asked whether a message belongs to the closed matter.
+const REMEMBERED: TimeDelta = TimeDelta::days(7);
+/// For so long a question of ours waits for its answer.
+const ANSWERED_WITHIN: TimeDelta = TimeDelta::hours(2);
+
+/// What is remembered of a citizen's conversation beside the tickets themselves.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Talk {
+    /// What we asked last, and when.
+    pub question: Option<(Question, DateTime<Utc>)>,
+    /// How many messages are kept without a ticket.
+    pub held: i32,
+    /// When they are registered by themselves.
+    pub by_itself_at: Option<DateTime<Utc>>,
+    /// The matter that was closed last, and when.
+    pub closed: Option<(RegisterNumber, DateTime<Utc>)>,
+    /// An open matter was set aside for another one.
+    pub beside: bool,
+    /// As given earlier (R7.2).
+    pub name: Option<String>,
+    /// As given earlier (R7.2).
+    pub phone: Option<String>,
+    /// The QR code by which they came last: which counter, which township.
+    pub scene: Option<String>,
+}
+
+/// A question of ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Question {
+    /// Does what is kept belong to this closed matter, or is it a new one?
+    OldOrNew(RegisterNumber),
+    /// How satisfied with the result (R7.d)?
+    Grade(RegisterNumber),
+    /// Really withdraw it?
+    Withdraw(RegisterNumber),
+    /// 新诉求: what is the other matter? (Beside this open one.)
+    WhatIsNew(RegisterNumber),
+}
+
+/// What a message becomes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Turn {
+    /// It grows the open ticket, with what was kept.
+    Append,
+    /// It grows the open ticket, and nobody need be told.
+    AppendQuietly,
+    /// A new ticket, with what was kept; an open one is set aside.
+    Open,
+    /// Kept, until words come.
+    HoldForWords,
+    /// Kept, until the citizen says whether it belongs to this closed matter.
+    HoldForChoice(RegisterNumber),
+    /// The closed matter is taken up again with what was kept.
+    Reopen(RegisterNumber),
+    /// What was kept is a new matter.
+    OpenHeld,
+    /// Where things stand.
+    TellProgress,
+    /// How satisfied?
+    AskGrade,
+    /// R7.d.
+    Grade(RegisterNumber, Evaluation),
+    /// Really?
+    AskWithdrawal,
+    /// By the citizen.
+    Withdraw(RegisterNumber),
+    /// Not after all.
+    KeepOpen(RegisterNumber),
+    /// Which is the other matter?
+    AskWhatIsNew,
+    /// How to reach a person; the handler is told.
+    TellPerson,
+    /// What can be done here.
+    TellHelp,
+    /// Has just begun to follow.
+    TellWelcome,
+    /// How to report.
+    TellHowToReport,
+}
+
+/// What the message asks for and says.
+#[derive(Debug, Clone, Copy)]
+pub struct Message<'a> {
+    /// As its channel understood its form.
+    pub meaning: &'a Meaning,
+    /// Its words.
+    pub text: &'a str,
+}
+
+impl Talk {
+    /// Whether a message needs more than the citizen's open ticket to be understood; what does not
+    /// goes the short way, many at a time.
+    #[must_use]
+    pub fn matters(&self, meaning: &Meaning, has_open: bool, now: DateTime<Utc>) -> bool {
+        let waits = self.held > 0 || self.question(now).is_some();
+        match meaning {
+            Meaning::Command(_) => true,
+            Meaning::Statement if has_open => waits,
+            Meaning::Statement => waits || self.beside || self.closed_lately(now).is_some(),
+            Meaning::Bare | Meaning::Greeting => waits || !has_open,
+        }
+    }
+
+    fn question(&self, now: DateTime<Utc>) -> Option<Question> {
+        let (question, asked_at) = self.question?;
+        (now - asked_at < ANSWERED_WITHIN).then_some(question)
+    }
+
+    fn closed_lately(&self, now: DateTime<Utc>) -> Option<RegisterNumber> {
+        let (ticket, closed_at) = self.closed?;
+        (now - closed_at < REMEMBERED).then_some(ticket)
+    }
+
+    /// What a message becomes.
+    #[must_use]
+    pub fn turn(&self, message: Message<'_>, has_open: bool, now: DateTime<Utc>) -> Turn {
+        let question = self.question(now);
+        if let Some(answered) = question.and_then(|question| answer(question, message)) {
+            return answered;
+        }
+        let beside_open = matches!(question, Some(Question::WhatIsNew(_)));
+        match message.meaning {
+            Meaning::Command(command) => match command {
+                Command::Progress => Turn::TellProgress,
+                Command::Evaluate => Turn::AskGrade,
+                Command::Withdraw => Turn::AskWithdrawal,
+                Command::Person => Turn::TellPerson,
+                Command::Help => Turn::TellHelp,
+                Command::NewMatter if has_open => Turn::AskWhatIsNew,
+                Command::NewMatter => Turn::TellHowToReport,
+                Command::Arrived { follows: true, .. } => Turn::TellWelcome,
+                Command::Arrived { .. } => Turn::TellHowToReport,
+                Command::Choice(id) => chosen(id).unwrap_or(Turn::TellHelp),
+            },
+            Meaning::Greeting if has_open => Turn::AppendQuietly,
+            Meaning::Greeting => Turn::TellHowToReport,
+            Meaning::Statement if beside_open => Turn::Open,
+            Meaning::Bare if beside_open => Turn::HoldForWords,
+            Meaning::Statement | Meaning::Bare if has_open => Turn::Append,
+            Meaning::Statement | Meaning::Bare => {
+                let bare = *message.meaning == Meaning::Bare;
+                match (question, self.closed_lately(now)) {
+                    (Some(Question::OldOrNew(ticket)), _) => Turn::HoldForChoice(ticket),
+                    // What waits for words waits for these.
+                    (_, Some(_)) if self.held > 0 && !bare => Turn::Open,
+                    (_, Some(_)) if self.held > 0 => Turn::HoldForWords,
+                    (_, Some(ticket)) => Turn::HoldForChoice(ticket),
+                    _ if bare => Turn::HoldForWords,
+                    _ => Turn::Open,
+                }
+            }
+        }
+    }
+}
+
+/// What a message means as the answer to a question; `None` when it is none.
+fn answer(question: Question, message: Message<'_>) -> Option<Turn> {
+    let text = plain(message.text);
+    match (question, message.meaning) {
+        (Question::OldOrNew(_), Meaning::Command(Command::NewMatter)) => Some(Turn::OpenHeld),
+        (_, Meaning::Command(_)) => None,
+        (Question::OldOrNew(ticket), _) => match text.as_str() {
+            "1" | "是" | "老的" | "旧的" | "原来的" | "原件" | "原单" | "补充原单" | "补充"
+            | "还是那件" | "那件" => Some(Turn::Reopen(ticket)),
+            "2" | "不是" | "新的" | "新" | "新事" | "新的事" => Some(Turn::OpenHeld),
+            _ => None,
+        },
+        (Question::Grade(ticket), _) => grade(&text).map(|grade| Turn::Grade(ticket, grade)),
+        (Question::Withdraw(ticket), _) => match text.as_str() {
+            "确认" | "确定" | "是" | "是的" | "确认撤回" | "确定撤回" => {
+                Some(Turn::Withdraw(ticket))
+            }
+            "不" | "不是" | "不撤回" | "否" | "不用" | "算了" => {
+                Some(Turn::KeepOpen(ticket))
+            }
+            _ => None,
+        },
+        (Question::WhatIsNew(_), _) => None,
+    }
+}
+
+/// A grade by its number or its name.
+#[must_use]
+fn grade(text: &str) -> Option<Evaluation> {
+    Some(match text {
+        "1" | "非常满意" => Evaluation::VerySatisfied,
+        "2" | "满意" => Evaluation::Satisfied,
+        "3" | "基本满意" => Evaluation::FairlySatisfied,
+        "4" | "不满意" => Evaluation::Dissatisfied,
+        "5" | "非常不满意" => Evaluation::VeryDissatisfied,
+        _ => return None,
+    })
+}
+
+/// An option of a question that was sent as a menu: `grade/2026000000123/1`, the ticket's key and
+/// the grade. Whose ticket it is is for the caller to check: old options stay tappable.
+fn chosen(id: &str) -> Option<Turn> {
+    let (ticket, number) = id.strip_prefix("grade/")?.split_once('/')?;
+    let ticket = RegisterNumber::from_i64(ticket.parse().ok()?).ok()?;
+    Some(Turn::Grade(ticket, grade(number)?))
+}
+
+/// Without marks around it, digits as digits.
+fn plain(text: &str) -> String {
+    let text: String = text
+        .chars()
+        .map(|c| match c {
+            '０'..='９' => char::from_u32(c as u32 - '０' as u32 + '0' as u32).unwrap_or(c),
+            _ => c,
+        })
+        .collect();
+    text.trim_matches(|c: char| c.is_whitespace() || "，。！!.、“”\"「」".contains(c)).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn number(sequence: i32) -> RegisterNumber {
+        RegisterNumber::new(2026, sequence).unwrap()
+    }
+
+    fn now() -> DateTime<Utc> {
+        DateTime::parse_from_rfc3339("2026-11-24T09:00:00+08:00").unwrap().to_utc()
+    }
+
+    fn says(text: &str) -> Message<'_> {
+        Message { meaning: &Meaning::Statement, text }
+    }
+
+    const PHOTO: Message<'_> = Message { meaning: &Meaning::Bare, text: "" };
+
+    #[test]
+    fn a_photo_waits_for_words_unless_a_ticket_is_open() {
+        let talk = Talk::default();
+        assert_eq!(talk.turn(PHOTO, false, now()), Turn::HoldForWords);
+        assert_eq!(talk.turn(PHOTO, true, now()), Turn::Append);
+        assert!(!talk.matters(&Meaning::Bare, true, now()));
+        let holding = Talk { held: 1, ..talk };
+        assert_eq!(holding.turn(says("灯坏了"), false, now()), Turn::Open);
+        assert!(holding.matters(&Meaning::Statement, true, now()), "what is kept goes along");
+    }
+
+    #[test]
+    fn for_seven_days_after_closing_the_citizen_is_asked() {
+        let closed = |ago| Talk { closed: Some((number(1), now() - ago)), ..Talk::default() };
+        let lately = closed(TimeDelta::days(6));
+        assert_eq!(lately.turn(says("灯又坏了"), false, now()), Turn::HoldForChoice(number(1)));
+        let asked = Talk {
+            held: 1,
+            question: Some((Question::OldOrNew(number(1)), now())),
+            ..lately.clone()
+        };
+        assert_eq!(asked.turn(says("1"), false, now()), Turn::Reopen(number(1)));
+        assert_eq!(asked.turn(says("２。"), false, now()), Turn::OpenHeld);
+        assert_eq!(asked.turn(says("街上的灯"), false, now()), Turn::HoldForChoice(number(1)));
+        assert_eq!(closed(TimeDelta::days(7)).turn(says("灯坏了"), false, now()), Turn::Open);
+    }
+
+    #[test]
+    fn an_answer_is_one_while_its_question_waits() {
+        let asked = |question| Talk { question: Some((question, now())), ..Talk::default() };
+        let grade = asked(Question::Grade(number(1)));
+        let judged = Turn::Grade(number(1), Evaluation::Dissatisfied);
+        assert_eq!(grade.turn(says("4"), true, now()), judged);
+        assert_eq!(grade.turn(says("不满意"), true, now()), judged);
+        assert_eq!(grade.turn(says("4"), true, now() + TimeDelta::hours(2)), Turn::Append);
+        let withdraw = asked(Question::Withdraw(number(1)));
+        assert_eq!(withdraw.turn(says("确认"), true, now()), Turn::Withdraw(number(1)));
+        assert_eq!(withdraw.turn(says("不"), true, now()), Turn::KeepOpen(number(1)));
+        assert_eq!(withdraw.turn(says("再等等看"), true, now()), Turn::Append);
+        let new = asked(Question::WhatIsNew(number(1)));
+        assert_eq!(new.turn(says("还有路坏了"), true, now()), Turn::Open);
+        assert_eq!(new.turn(PHOTO, true, now()), Turn::HoldForWords);
+    }
+
+    #[test]
+    fn a_tapped_option_says_which_ticket_it_is_about() {
+        let id = format!("grade/{}/2", number(7).as_i64());
+        let command = Meaning::Command(Command::Choice(id));
+        let message = Message { meaning: &command, text: "满意" };
+        let judged = Turn::Grade(number(7), Evaluation::Satisfied);
+        assert_eq!(Talk::default().turn(message, true, now()), judged);
+        let strange = Meaning::Command(Command::Choice("vote/1/2".to_owned()));
+        let message = Message { meaning: &strange, text: "满意" };
+        assert_eq!(Talk::default().turn(message, true, now()), Turn::TellHelp);
+    }
+}

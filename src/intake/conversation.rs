@@ -1,0 +1,461 @@
+//! A turn of a citizen's conversation: what cannot be understood by itself (a photo without words,
+//! a command, an answer, a message soon after closing) and needs what was said before.
+//!
+//! Taken one after the other under the register's lock, so that of a burst over several gateways
+//! each turn sees the one before; many turns share one COMMIT. What a turn means is decided in
+//! `domain::conversation`; here it is read, carried out and recorded with what its sender is
+//! answered, so that a repeat reads the same.
+
+use super::{
+    Committed, Incoming, Settings,
+    batch::{Became, Builder, year},
+};
+use crate::{
+    domain::{
+        conversation::{Message, Question, Talk, Turn},
+        event::{Actor, Happened},
+        register::RegisterNumber,
+        ticket::{Evaluation, State},
+    },
+    offices::Office,
+    store::{
+        self, StoreError,
+        conversation::{Held, Matter},
+        intake::{Basis, Made, Seen, Told},
+    },
+};
+use chrono::{DateTime, TimeDelta, Utc};
+use intake_contract::{Command, Meaning, Said, Standing};
+use sqlx::PgConnection;
+use std::sync::Arc;
+
+/// What a turn became.
+pub(super) struct Taken {
+    pub(super) became: Became,
+    pub(super) committed: Committed,
+}
+
+/// Takes the turn of a submission that has a thread. The caller's transaction holds the register's
+/// lock and commits.
+pub(super) async fn take(
+    db: &mut PgConnection,
+    incoming: &Incoming,
+    settings: &Settings,
+) -> Result<Taken, StoreError> {
+    let Incoming { office, submission, digest, received_at } = incoming;
+    let now = *received_at;
+    let mut seen = look(db, incoming).await?;
+    if let Some(before) = &seen.before {
+        return Ok(Taken { became: Became::before(before), committed: Committed::default() });
+    }
+    let thread = submission.thread.as_deref().unwrap_or_default();
+    let mut talk = seen.talk.clone().unwrap_or_default();
+    if seen.open_ticket.is_none() && talk.beside {
+        // The matter that grew last is over: the one that was set aside before it grows again.
+        match store::conversation::open_matters(db, office.id, thread).await?.first() {
+            None => talk.beside = false,
+            Some(matter) => {
+                store::conversation::set_grows(db, office.id, matter.ticket, true).await?;
+                seen = look(db, incoming).await?;
+            }
+        }
+    }
+    let message = Message { meaning: &submission.meaning, text: &submission.text };
+    let turn = talk.turn(message, seen.open_ticket.is_some(), now);
+    let mut scene = Scene { db, office, thread, now, seen, talk, settings };
+    let mut committed = Committed::default();
+    let told = match turn {
+        Turn::Append | Turn::AppendQuietly => {
+            Told::Made(scene.register(Some(incoming), &mut committed).await?)
+        }
+        Turn::Open => {
+            scene.set_open_aside().await?;
+            Told::Made(scene.register(Some(incoming), &mut committed).await?)
+        }
+        Turn::OpenHeld => {
+            let made = scene.register(None, &mut committed).await?;
+            store::conversation::record_made(scene.db, office.id, submission, digest, now, &made)
+                .await?;
+            Told::Made(made)
+        }
+        other => {
+            let said = scene.converse(other, incoming, &mut committed).await?;
+            store::conversation::record(scene.db, office.id, submission, digest, now, &said)
+                .await?;
+            Told::Said(said)
+        }
+    };
+    scene.remember().await?;
+    Ok(Taken { became: Became::now(incoming, told), committed })
+}
+
+/// Registers by itself what is kept in a conversation and got no words in time; returns what was
+/// made, `None` when somebody was faster. In a transaction of its own.
+pub(super) async fn by_itself(
+    db: &mut PgConnection,
+    office: &Arc<Office>,
+    thread: &str,
+    now: DateTime<Utc>,
+    settings: &Settings,
+) -> Result<Option<Committed>, StoreError> {
+    let arrival = store::intake::Arrival {
+        office: office.id,
+        source: "held",
+        source_id: thread,
+        thread: Some(thread),
+        year: year(now),
+        taken_by: None,
+    };
+    let arrivals = std::slice::from_ref(&arrival);
+    store::intake::begin_years(db, &[(office.id, arrival.year)]).await?;
+    store::intake::lock(db, arrivals).await?;
+    let seen = only(store::intake::look(db, arrivals).await?)?;
+    let Some(talk) = seen.talk.clone() else { return Ok(None) };
+    if talk.held == 0 || talk.by_itself_at.is_some_and(|at| at > now) {
+        return Ok(None);
+    }
+    let mut scene = Scene { db, office, thread, now, seen, talk, settings };
+    if matches!(scene.talk.question, Some((Question::WhatIsNew(_), _))) {
+        scene.set_open_aside().await?;
+    }
+    let mut committed = Committed::default();
+    scene.register(None, &mut committed).await?;
+    scene.remember().await?;
+    Ok(Some(committed))
+}
+
+async fn look(db: &mut PgConnection, incoming: &Incoming) -> Result<Seen, StoreError> {
+    only(store::intake::look(db, &[incoming.arrival()]).await?)
+}
+
+fn only(seen: Vec<Seen>) -> Result<Seen, StoreError> {
+    let none = StoreError::RowCount { table: "inbound", changed: 0, wanted: 1 };
+    seen.into_iter().next().ok_or(none)
+}
+
+/// A conversation during one turn.
+struct Scene<'a> {
+    db: &'a mut PgConnection,
+    office: &'a Arc<Office>,
+    thread: &'a str,
+    now: DateTime<Utc>,
+    seen: Seen,
+    talk: Talk,
+    settings: &'a Settings,
+}
+
+impl Scene<'_> {
+    /// The citizen's next words are another matter than the one that grows.
+    async fn set_open_aside(&mut self) -> Result<(), StoreError> {
+        if let Some(growing) = self.seen.open_ticket.take() {
+            let (office, ticket) = (self.office.id, growing.ticket);
+            store::conversation::set_grows(self.db, office, ticket, false).await?;
+            self.talk.beside = true;
+        }
+        Ok(())
+    }
+
+    /// Grows the open ticket or makes a new one, of what came (recording what its sender is told)
+    /// and of what was kept.
+    async fn register(
+        &mut self,
+        incoming: Option<&Incoming>,
+        committed: &mut Committed,
+    ) -> Result<Made, StoreError> {
+        let kept = match self.talk.held {
+            0 => Vec::new(),
+            _ => store::conversation::held(self.db, self.office.id, self.thread).await?,
+        };
+        let mut kept: Vec<(Incoming, Held)> =
+            kept.into_iter().map(|held| (self.as_incoming(&held), held)).collect();
+        // Words name the matter; without them the first photo does.
+        kept.sort_by_key(|(incoming, _)| incoming.submission.text.is_empty());
+        let mut builder = Builder::new(self.settings.quiet);
+        let mut made = match incoming {
+            Some(incoming) => Some(builder.add(incoming, &self.seen)?),
+            None => None,
+        };
+        let mut joined = Vec::new();
+        for (incoming, held) in &kept {
+            let (joins, seq) = builder.join(incoming, &self.seen)?;
+            made.get_or_insert(joins);
+            joined.push((held, joins.ticket, seq));
+        }
+        let nothing = StoreError::RowCount { table: "held", changed: 0, wanted: 1 };
+        let made = made.ok_or(nothing)?;
+        if incoming.is_none() {
+            // Nobody waits for an answer, or it was kept long ago: told by the way that arrives.
+            builder.tell_citizen();
+        }
+        let (writes, done) = builder.finish();
+        store::intake::write(self.db, &writes, Basis::Seen).await?;
+        if !joined.is_empty() {
+            store::conversation::joined(self.db, self.office.id, self.thread, &joined).await?;
+            (self.talk.held, self.talk.by_itself_at) = (0, None);
+        }
+        if matches!(self.talk.question, Some((Question::OldOrNew(_) | Question::WhatIsNew(_), _))) {
+            self.talk.question = None;
+        }
+        committed.add(done);
+        Ok(made)
+    }
+
+    /// What was kept, as it enters the register now; said when the citizen sent it.
+    fn as_incoming(&self, held: &Held) -> Incoming {
+        let mut submission = held.submission.clone();
+        submission.occurred_at.get_or_insert(held.received_at);
+        let (office, digest) = (Arc::clone(self.office), held.digest);
+        Incoming { office, submission, digest, received_at: self.now }
+    }
+
+    /// Everything that is answered without a ticket of its own.
+    async fn converse(
+        &mut self,
+        turn: Turn,
+        incoming: &Incoming,
+        committed: &mut Committed,
+    ) -> Result<Said, StoreError> {
+        if let Meaning::Command(Command::Arrived { scene, .. }) = &incoming.submission.meaning {
+            self.talk.scene = Some(scene.clone());
+        }
+        let said = match turn {
+            Turn::Append | Turn::AppendQuietly | Turn::Open | Turn::OpenHeld => Said::HowToReport,
+            Turn::HoldForWords => {
+                let again = self.talk.held > 0;
+                Said::WordsWanted { by_itself_at: self.hold(incoming).await?, again }
+            }
+            Turn::HoldForChoice(ticket) => {
+                let asked = self.talk.question.map(|(question, _)| question);
+                let again = self.talk.held > 0 && asked == Some(Question::OldOrNew(ticket));
+                let by_itself_at = self.hold(incoming).await?;
+                self.ask(Question::OldOrNew(ticket));
+                Said::OldOrNew { number: self.number(ticket), by_itself_at, again }
+            }
+            Turn::Reopen(ticket) => self.reopen(ticket, committed).await?,
+            Turn::TellProgress => Said::Progress(self.standings().await?),
+            Turn::AskGrade => self.ask_grade().await?,
+            Turn::Grade(ticket, grade) => self.grade(ticket, grade, committed).await?,
+            Turn::AskWithdrawal => match self.withdrawable().await? {
+                Some(ticket) => {
+                    self.ask(Question::Withdraw(ticket));
+                    Said::ConfirmWithdrawal { number: self.number(ticket) }
+                }
+                None => Said::NothingToWithdraw,
+            },
+            Turn::Withdraw(ticket) => self.withdraw(ticket, committed).await?,
+            Turn::KeepOpen(ticket) => {
+                self.talk.question = None;
+                Said::NotWithdrawn { number: self.number(ticket) }
+            }
+            Turn::AskWhatIsNew => match self.seen.open_ticket {
+                Some(open) => {
+                    self.ask(Question::WhatIsNew(open.ticket));
+                    Said::NextIsNew { number: self.number(open.ticket) }
+                }
+                None => Said::HowToReport,
+            },
+            Turn::TellPerson => self.call_person(committed).await?,
+            Turn::TellHelp => Said::Help,
+            Turn::TellWelcome => Said::Welcome,
+            Turn::TellHowToReport => Said::HowToReport,
+        };
+        Ok(said)
+    }
+
+    fn number(&self, ticket: RegisterNumber) -> String {
+        ticket.display(&self.office.prefix)
+    }
+
+    fn ask(&mut self, question: Question) {
+        self.talk.question = Some((question, self.now));
+    }
+
+    /// Keeps it; returns when it is registered by itself.
+    async fn hold(&mut self, incoming: &Incoming) -> Result<DateTime<Utc>, StoreError> {
+        let Incoming { office, submission, digest, received_at } = incoming;
+        store::conversation::hold(
+            self.db,
+            office.id,
+            self.thread,
+            submission,
+            digest,
+            *received_at,
+        )
+        .await?;
+        self.talk.held += 1;
+        let wait = TimeDelta::from_std(self.settings.wait_for_words).unwrap_or_default();
+        Ok(*self.talk.by_itself_at.get_or_insert(self.now + wait))
+    }
+
+    async fn matters(&mut self) -> Result<Vec<Matter>, StoreError> {
+        store::conversation::open_matters(self.db, self.office.id, self.thread).await
+    }
+
+    async fn standings(&mut self) -> Result<Vec<Standing>, StoreError> {
+        let matters = self.matters().await?;
+        let standing = |matter: Matter| Standing {
+            number: self.number(matter.ticket),
+            state: matter.state.name().to_owned(),
+            registered_at: matter.registered_at,
+            due_at: matter.due_at,
+            provisional: matter.provisional,
+            missing: match matter.state {
+                State::AwaitingCitizen { missing, until, .. } => Some((missing, until)),
+                _ => None,
+            },
+            page: None,
+        };
+        Ok(matters.into_iter().map(standing).collect())
+    }
+
+    async fn ask_grade(&mut self) -> Result<Said, StoreError> {
+        let matters = self.matters().await?;
+        let resolved = matters.iter().find(|m| matches!(m.state, State::Resolved { .. }));
+        if let Some(matter) = resolved {
+            self.ask(Question::Grade(matter.ticket));
+            return Ok(Said::GradeWanted { number: self.number(matter.ticket), page: None });
+        }
+        let done = matters.iter().any(|m| matches!(m.state, State::Evaluated { .. }));
+        let number = matters.first().map(|matter| self.number(matter.ticket));
+        Ok(Said::NothingToEvaluate { number, done })
+    }
+
+    /// R7.d. An old option may be tapped at any time: whose ticket it is and whether it waits to be
+    /// judged is looked up now.
+    async fn grade(
+        &mut self,
+        ticket: RegisterNumber,
+        evaluation: Evaluation,
+        committed: &mut Committed,
+    ) -> Result<Said, StoreError> {
+        self.talk.question = None;
+        let number = self.number(ticket);
+        if !self.is_theirs(ticket).await? {
+            return Ok(Said::NothingToEvaluate { number: None, done: false });
+        }
+        let Some(mut locked) = store::ticket::lock(self.db, self.office.id, ticket).await? else {
+            return Ok(Said::NothingToEvaluate { number: None, done: false });
+        };
+        let Ok(happened) = locked.ticket.evaluate(evaluation, None) else {
+            let done =
+                matches!(locked.ticket.state, State::Evaluated { .. } | State::Closed { .. });
+            return Ok(Said::NothingToEvaluate { number: Some(number), done });
+        };
+        store::ticket::write(self.db, &mut locked, Actor::Citizen, &happened, self.now).await?;
+        committed.offices.push(self.office.id);
+        let dissatisfied = evaluation.is_dissatisfied();
+        if dissatisfied {
+            self.tell_staff(ticket, "evaluated", committed).await?;
+        }
+        Ok(Said::Evaluated { number, dissatisfied })
+    }
+
+    async fn is_theirs(&mut self, ticket: RegisterNumber) -> Result<bool, StoreError> {
+        let thread = store::conversation::thread_of(self.db, self.office.id, ticket).await?;
+        Ok(thread.as_deref() == Some(self.thread))
+    }
+
+    /// The matter that 撤回 means: the one that the citizen talks about, else the newest.
+    async fn withdrawable(&mut self) -> Result<Option<RegisterNumber>, StoreError> {
+        let unsolved = |matter: &&Matter| {
+            matter.state.is_pressing() || matches!(matter.state, State::AwaitingCitizen { .. })
+        };
+        let matters = self.matters().await?;
+        let mut candidates = matters.iter().filter(unsolved);
+        let grows = candidates.clone().find(|matter| matter.grows);
+        Ok(grows.or_else(|| candidates.next()).map(|matter| matter.ticket))
+    }
+
+    async fn withdraw(
+        &mut self,
+        ticket: RegisterNumber,
+        committed: &mut Committed,
+    ) -> Result<Said, StoreError> {
+        self.talk.question = None;
+        let number = self.number(ticket);
+        let Some(mut locked) = store::ticket::lock(self.db, self.office.id, ticket).await? else {
+            return Ok(Said::NothingToWithdraw);
+        };
+        let Ok(happened) = locked.ticket.withdraw(None) else { return Ok(Said::NothingToWithdraw) };
+        store::ticket::write(self.db, &mut locked, Actor::Citizen, &happened, self.now).await?;
+        self.tell_staff(ticket, "withdrawn", committed).await?;
+        Ok(Said::Withdrawn { number })
+    }
+
+    /// Takes the closed matter up again, with a new limit of level 1's length, and adds what was
+    /// kept.
+    async fn reopen(
+        &mut self,
+        ticket: RegisterNumber,
+        committed: &mut Committed,
+    ) -> Result<Said, StoreError> {
+        let Some(mut locked) = store::ticket::lock(self.db, self.office.id, ticket).await? else {
+            return Ok(Said::HowToReport);
+        };
+        let calendar = &self.office.calendar;
+        let accepted = calendar.accepted_at(self.now);
+        let deadline = calendar.deadline(accepted.value, locked.ticket.level.number() as u8);
+        if let Ok(happened) = locked.ticket.reopen("群众补充后重新办理", deadline.at) {
+            locked.ticket.provisional = deadline.provisional;
+            store::ticket::write(self.db, &mut locked, Actor::Citizen, &happened, self.now).await?;
+            let timers = crate::domain::ladder::timers_ahead(
+                calendar,
+                locked.ticket.level,
+                deadline.at,
+                self.now,
+            );
+            let armed = store::timer::arm(self.db, self.office.id, ticket, &timers).await?;
+            committed.timers.extend(armed);
+        }
+        // Open again, so that what was kept finds it.
+        let arrival = store::intake::Arrival {
+            office: self.office.id,
+            source: "held",
+            source_id: self.thread,
+            thread: Some(self.thread),
+            year: year(self.now),
+            taken_by: None,
+        };
+        self.seen = only(store::intake::look(self.db, &[arrival]).await?)?;
+        self.talk.closed = None;
+        self.register(None, committed).await?;
+        Ok(Said::Reopened {
+            number: self.number(ticket),
+            due_at: deadline.at,
+            provisional: deadline.provisional,
+        })
+    }
+
+    /// The handler of the open matter is told that the citizen wants to talk to a person.
+    async fn call_person(&mut self, committed: &mut Committed) -> Result<Said, StoreError> {
+        let Some(open) = self.seen.open_ticket else { return Ok(Said::Person { number: None }) };
+        let ticket = open.ticket;
+        let Some(mut locked) = store::ticket::lock(self.db, self.office.id, ticket).await? else {
+            return Ok(Said::Person { number: None });
+        };
+        let happened = Happened::PersonWanted;
+        store::ticket::write(self.db, &mut locked, Actor::Citizen, &happened, self.now).await?;
+        self.tell_staff(ticket, "person_wanted", committed).await?;
+        Ok(Said::Person { number: Some(self.number(ticket)) })
+    }
+
+    async fn tell_staff(
+        &mut self,
+        ticket: RegisterNumber,
+        kind: &'static str,
+        committed: &mut Committed,
+    ) -> Result<(), StoreError> {
+        let opens = self.office.calendar.next_open(self.now).value;
+        let wait = TimeDelta::seconds(if opens > self.now { crate::relay::GATHER_S } else { 0 });
+        let office = self.office.id;
+        store::notice::add_effect(self.db, office, ticket, kind, self.now, opens + wait).await?;
+        committed.offices.push(office);
+        committed.effects |= opens <= self.now;
+        Ok(())
+    }
+
+    async fn remember(self) -> Result<(), StoreError> {
+        let key = (self.office.id, year(self.now));
+        store::conversation::put(self.db, key, self.thread, &self.talk).await
+    }
+}

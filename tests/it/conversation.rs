@@ -1,0 +1,540 @@
+//! The conversation with a citizen on WeChat: number first, then everything that follows from the
+//! same person, whatever its form and order.
+
+use crate::support::{Spec, TestGateway, at, gateway::number_in, number, until};
+use chrono::{DateTime, TimeDelta, Utc};
+use futures::future::join_all;
+use intake_gateway::{
+    domain::{event::Actor, register::RegisterNumber, ticket::Outcome},
+    store,
+};
+use sqlx::Connection;
+
+const CITIZEN: &str = "oCitizen";
+
+/// A day on which the office is open.
+async fn open_day() -> TestGateway {
+    Spec::at(at("2026-11-24 09:10")).start().await
+}
+
+async fn says(gateway: &TestGateway, text: &str, id: &str) -> String {
+    gateway.wechat(CITIZEN, text, id).await.reply()
+}
+
+fn message(created: DateTime<Utc>, fields: &str) -> String {
+    format!(
+        "<xml><ToUserName>gh_8a1b2c3d4e5f</ToUserName><FromUserName>{CITIZEN}</FromUserName>\
+         <CreateTime>{}</CreateTime>{fields}</xml>",
+        created.timestamp()
+    )
+}
+
+fn photo(created: DateTime<Utc>, id: &str) -> String {
+    let fields = format!(
+        "<MsgType>image</MsgType><PicUrl>http://mmbiz.qpic.cn/x</PicUrl>\
+         <MediaId>photo{id}</MediaId><MsgId>{id}</MsgId>"
+    );
+    message(created, &fields)
+}
+
+fn place(created: DateTime<Utc>, id: &str) -> String {
+    let fields = format!(
+        "<MsgType>location</MsgType><Location_X>42.3</Location_X><Location_Y>123.8</Location_Y>\
+         <Scale>15</Scale><Label>铁岭县政务服务中心</Label><MsgId>{id}</MsgId>"
+    );
+    message(created, &fields)
+}
+
+fn voice(created: DateTime<Utc>, id: &str) -> String {
+    let fields = format!(
+        "<MsgType>voice</MsgType><MediaId>voice{id}</MediaId><Format>amr</Format>\
+         <MediaId16K>voice{id}_16K</MediaId16K><MsgId>{id}</MsgId>"
+    );
+    message(created, &fields)
+}
+
+fn tapped(created: DateTime<Utc>, key: &str) -> String {
+    let fields = format!("<MsgType>event</MsgType><Event>CLICK</Event><EventKey>{key}</EventKey>");
+    message(created, &fields)
+}
+
+async fn sends(gateway: &TestGateway, xml: &str) -> String {
+    gateway.wechat_xml(xml).await.reply()
+}
+
+/// What an officer does to a ticket, by the domain's own transitions.
+async fn change(
+    gateway: &TestGateway,
+    sequence: i32,
+    transition: impl FnOnce(&mut intake_gateway::domain::ticket::Ticket),
+    happened: impl FnOnce(
+        &mut intake_gateway::domain::ticket::Ticket,
+    ) -> intake_gateway::domain::event::Happened,
+) {
+    let mut db = gateway.pool.acquire().await.unwrap();
+    let mut transaction = db.begin().await.unwrap();
+    let ticket = RegisterNumber::new(2026, sequence).unwrap();
+    let mut locked =
+        store::ticket::lock(&mut transaction, gateway.office, ticket).await.unwrap().unwrap();
+    transition(&mut locked.ticket);
+    let happened = happened(&mut locked.ticket);
+    let now = gateway.clock.now();
+    store::ticket::write(&mut transaction, &mut locked, Actor::Gateway, &happened, now)
+        .await
+        .unwrap();
+    transaction.commit().await.unwrap();
+}
+
+async fn claim_and_resolve(gateway: &TestGateway, sequence: i32) {
+    let by = intake_gateway::domain::id::StaffId(1);
+    change(gateway, sequence, |_| (), |t| t.claim(by).unwrap()).await;
+    change(gateway, sequence, |_| (), |t| t.resolve(Outcome::Solved, "已补办").unwrap()).await;
+}
+
+async fn close(gateway: &TestGateway, sequence: i32) {
+    claim_and_resolve(gateway, sequence).await;
+    change(gateway, sequence, |_| (), |t| t.close(Some("群众不愿评价")).unwrap()).await;
+}
+
+async fn tickets(gateway: &TestGateway) -> i64 {
+    number(&gateway.pool, "SELECT count(*) FROM ticket").await
+}
+
+async fn messages(gateway: &TestGateway, sequence: i32) -> i64 {
+    let query = format!("SELECT count(*) FROM message WHERE ticket % 1000000000 = {sequence}");
+    number(&gateway.pool, &query).await
+}
+
+async fn is_sound(gateway: &TestGateway) {
+    let faults = crate::verify::faults(gateway).await;
+    assert!(faults.is_empty(), "{faults:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_greeting_a_sticker_and_a_menu_click_open_nothing_and_say_how_to_report() {
+    let gateway = open_day().await;
+    let now = gateway.clock.now();
+    for (n, text) in ["你好", "在吗？", "[微笑]", "😀", "1"].into_iter().enumerate() {
+        let reply = says(&gateway, text, &format!("1{n}")).await;
+        assert!(reply.contains("请直接在这里用文字说明"), "{text}: {reply}");
+    }
+    let reply = sends(&gateway, &tapped(now, "NEW")).await;
+    assert!(reply.contains("请直接在这里用文字说明"), "{reply}");
+    assert_eq!(tickets(&gateway).await, 0);
+    // The same delivery again, after a matter was opened: the same answer, and nothing more.
+    says(&gateway, "社保卡办不下来", "20").await;
+    let again = says(&gateway, "你好", "10").await;
+    assert!(again.contains("请直接在这里用文字说明"), "{again}");
+    // Another greeting grows the open matter, and nobody is disturbed for it.
+    let told = "SELECT count(*) FROM outbox WHERE kind = 'grew'";
+    assert!(says(&gateway, "谢谢", "21").await.contains("BCS-2026-000001"));
+    assert_eq!(number(&gateway.pool, told).await, 0);
+    assert_eq!(messages(&gateway, 1).await, 2);
+    is_sound(&gateway).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_photo_alone_is_kept_asked_about_once_and_joins_the_words_when_they_come() {
+    let gateway = open_day().await;
+    let now = gateway.clock.now();
+    let asked = sends(&gateway, &photo(now, "1")).await;
+    assert!(asked.contains("用文字说一说") && asked.contains("9:20"), "{asked}");
+    let again = sends(&gateway, &place(now, "2")).await;
+    assert!(again.contains("和刚才的一起留着") && !again.contains("9:20"), "{again}");
+    assert_eq!(tickets(&gateway).await, 0);
+    assert_eq!(number(&gateway.pool, "SELECT count(*) FROM held").await, 2);
+
+    let registered = says(&gateway, "楼道的灯坏了", "3").await;
+    assert!(registered.contains("已登记，编号 BCS-2026-000001"), "{registered}");
+    assert_eq!((tickets(&gateway).await, messages(&gateway, 1).await), (1, 3));
+    assert_eq!(number(&gateway.pool, "SELECT count(*) FROM held").await, 0);
+    let ticket = gateway.api("/tickets/BCS-2026-000001").await.json();
+    assert_eq!(ticket["problem"], "楼道的灯坏了", "the words name the matter");
+    // What was answered first is answered again, word for word.
+    assert_eq!(sends(&gateway, &photo(now, "1")).await, asked);
+    assert_eq!(messages(&gateway, 1).await, 3);
+    is_sound(&gateway).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_photo_without_words_is_registered_by_itself_after_ten_minutes() {
+    let gateway = open_day().await;
+    sends(&gateway, &photo(gateway.clock.now(), "1")).await;
+    assert_eq!(gateway.app.waits.step().await.unwrap(), 0);
+    gateway.clock.set(at("2026-11-24 09:20"));
+    assert_eq!(gateway.app.waits.step().await.unwrap(), 1);
+    assert_eq!(gateway.app.waits.step().await.unwrap(), 0);
+    assert_eq!((tickets(&gateway).await, messages(&gateway, 1).await), (1, 1));
+    let told =
+        "SELECT count(*) FROM outbox WHERE kind = 'registered' AND data->>'tell_citizen' = 'true'";
+    assert_eq!(number(&gateway.pool, told).await, 1, "the citizen is told the number");
+    // From then on it is an open matter like any other.
+    assert!(says(&gateway, "楼道的灯坏了", "2").await.contains("补充到您的反映 BCS-2026-000001"));
+    is_sound(&gateway).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_kept_survives_a_restart_and_is_registered_once_by_two_gateways() {
+    let one = open_day().await;
+    sends(&one, &photo(one.clock.now(), "1")).await;
+    sends(&one, &photo(one.clock.now(), "2")).await;
+    let database = one.database_url.clone();
+    one.stop().await;
+    let later = at("2026-11-24 11:00");
+    let two = Spec::at(later).on(&database).start().await;
+    let three = Spec::at(later).on(&database).start().await;
+    let (a, b) = tokio::join!(two.app.waits.step(), three.app.waits.step());
+    assert!(a.unwrap() + b.unwrap() >= 1);
+    assert_eq!((tickets(&two).await, messages(&two, 1).await), (1, 2));
+    is_sound(&two).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn spoken_words_register_at_once_and_a_photo_on_an_open_matter_joins_at_once() {
+    let gateway = open_day().await;
+    let now = gateway.clock.now();
+    let reply = sends(&gateway, &voice(now, "1")).await;
+    assert!(reply.contains("已登记，编号 BCS-2026-000001"), "{reply}");
+    let reply = sends(&gateway, &photo(now, "2")).await;
+    assert!(reply.contains("补充到您的反映 BCS-2026-000001"), "{reply}");
+    assert_eq!(messages(&gateway, 1).await, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn three_deliveries_of_four_messages_over_two_gateways_make_one_ticket() {
+    for round in 0..6 {
+        let one = open_day().await;
+        let two = Spec::at(at("2026-11-24 09:10")).on(&one.database_url).start().await;
+        let now = one.clock.now();
+        let text = |id: &str, said: &str| {
+            let fields =
+                format!("<MsgType>text</MsgType><Content>{said}</Content><MsgId>{id}</MsgId>");
+            message(now + TimeDelta::seconds(id.parse().unwrap()), &fields)
+        };
+        let sent = [
+            text("1", "楼道的灯坏了"),
+            photo(now + TimeDelta::seconds(2), "2"),
+            voice(now + TimeDelta::seconds(3), "3"),
+            place(now + TimeDelta::seconds(4), "4"),
+        ];
+        // Every delivery of every message at once, the order of the starts another one each round.
+        let deliveries = (0..12).map(|n| {
+            let n = (n * 7 + round * 5) % 12;
+            let gateway = if n % 2 == round % 2 { &one } else { &two };
+            let xml = &sent[n % 4];
+            async move { (n % 4, gateway.wechat_xml(xml).await.reply()) }
+        });
+        let replies = join_all(deliveries).await;
+        for message in 0..4 {
+            let mut texts = replies.iter().filter(|(n, _)| *n == message).map(|(_, text)| text);
+            let first = texts.next().unwrap();
+            assert!(texts.all(|text| text == first), "{replies:?}");
+        }
+        assert_eq!(tickets(&one).await, 1, "{replies:?}");
+        assert_eq!(number(&one.pool, "SELECT count(*) FROM held").await, 0, "{replies:?}");
+        assert_eq!(messages(&one, 1).await, 4, "{replies:?}");
+        let ticket = one.api("/tickets/BCS-2026-000001").await.json();
+        let order: Vec<i64> = ticket["messages"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|m| {
+                let at = m["occurred_at"].as_str().unwrap();
+                DateTime::parse_from_rfc3339(at).unwrap().timestamp() - now.timestamp()
+            })
+            .collect();
+        assert_eq!(order, [1, 2, 3, 4]);
+        is_sound(&one).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r7_2_name_and_telephone_are_asked_for_once_and_recognised_in_what_follows() {
+    let gateway = open_day().await;
+    let reply = says(&gateway, "社保卡办不下来", "1").await;
+    assert!(reply.contains("请回复您的姓名和电话") && reply.contains("不影响办理"), "{reply}");
+    let reply = says(&gateway, "王芳 139 0000 1234", "2").await;
+    assert!(!reply.contains("姓名"), "{reply}");
+    let ticket = gateway.api("/tickets/BCS-2026-000001").await.json();
+    assert_eq!(ticket["citizen"]["name"], "王芳");
+    assert_eq!(ticket["citizen"]["phone"], "13900001234");
+    let kept = "SELECT count(*) FROM event WHERE data->>'contact' = 'true'";
+    assert_eq!(number(&gateway.pool, kept).await, 1, "the trail says so, without the values");
+    // A later matter of the same person does not ask again.
+    close(&gateway, 1).await;
+    gateway.clock.set(at("2026-12-10 09:00"));
+    let reply = says(&gateway, "路灯也坏了", "3").await;
+    assert!(reply.contains("BCS-2026-000002") && !reply.contains("姓名"), "{reply}");
+    let ticket = gateway.api("/tickets/BCS-2026-000002").await.json();
+    assert_eq!(ticket["citizen"]["phone"], "13900001234");
+    // Given with the first words, it is not asked for at all.
+    let reply = gateway.wechat("oOther", "我叫李娜，13900005678，工资没发", "4").await.reply();
+    assert!(!reply.contains("请回复您的姓名"), "{reply}");
+    is_sound(&gateway).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn for_seven_days_after_closing_the_citizen_is_asked_whether_it_is_the_old_matter() {
+    let gateway = open_day().await;
+    says(&gateway, "楼道的灯坏了", "1").await;
+    close(&gateway, 1).await;
+    gateway.clock.set(at("2026-11-26 10:00"));
+    let asked = says(&gateway, "灯又坏了", "2").await;
+    assert!(asked.contains("BCS-2026-000001") && asked.contains("回复 1"), "{asked}");
+    assert_eq!(tickets(&gateway).await, 1);
+    let again = sends(&gateway, &photo(gateway.clock.now(), "3")).await;
+    assert!(again.contains("回复 1"), "{again}");
+    let reopened = says(&gateway, "1", "4").await;
+    assert!(reopened.contains("BCS-2026-000001 重新办理"), "{reopened}");
+    assert_eq!(says(&gateway, "1", "4").await, reopened);
+    assert_eq!((tickets(&gateway).await, messages(&gateway, 1).await), (1, 3));
+    let ticket = gateway.api("/tickets/BCS-2026-000001").await.json();
+    assert_eq!(ticket["state"], "in_progress");
+    assert_eq!(ticket["due_at"], "2026-11-27T16:30:00+08:00");
+    is_sound(&gateway).await;
+    assert!(says(&gateway, "还是没人来", "5").await.contains("补充到您的反映 BCS-2026-000001"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_matter_after_closing_is_one_by_its_answer_by_silence_and_after_seven_days() {
+    let gateway = open_day().await;
+    says(&gateway, "楼道的灯坏了", "1").await;
+    close(&gateway, 1).await;
+    says(&gateway, "社保卡办不下来", "2").await;
+    let registered = says(&gateway, "2", "3").await;
+    assert!(registered.contains("已登记，编号 BCS-2026-000002"), "{registered}");
+    assert_eq!(says(&gateway, "2", "3").await, registered);
+    assert_eq!(messages(&gateway, 2).await, 1, "the answer itself is no message");
+    close(&gateway, 2).await;
+    says(&gateway, "工资没发", "4").await;
+    gateway.clock.set(at("2026-11-24 09:25"));
+    gateway.app.waits.step().await.unwrap();
+    assert_eq!((tickets(&gateway).await, messages(&gateway, 3).await), (3, 1));
+    close(&gateway, 3).await;
+    gateway.clock.set(at("2026-12-02 09:00"));
+    assert!(says(&gateway, "退休金少了", "5").await.contains("已登记，编号 BCS-2026-000004"));
+    is_sound(&gateway).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_matter_is_started_while_one_is_open_and_each_keeps_its_own() {
+    let gateway = open_day().await;
+    says(&gateway, "楼道的灯坏了", "1").await;
+    let asked = says(&gateway, "新诉求", "2").await;
+    assert!(asked.contains("另登记一件") && asked.contains("BCS-2026-000001"), "{asked}");
+    let kept = sends(&gateway, &photo(gateway.clock.now(), "3")).await;
+    assert!(kept.contains("用文字说一说"), "{kept}");
+    let second = says(&gateway, "社保卡办不下来", "4").await;
+    assert!(second.contains("已登记，编号 BCS-2026-000002"), "{second}");
+    assert!(says(&gateway, "跑了三趟", "5").await.contains("BCS-2026-000002"));
+    assert_eq!((messages(&gateway, 1).await, messages(&gateway, 2).await), (1, 3));
+    let progress = says(&gateway, "进度", "6").await;
+    assert!(progress.contains("BCS-2026-000001：已登记"), "{progress}");
+    assert!(progress.contains("BCS-2026-000002：已登记"), "{progress}");
+    // When the second is over, what follows belongs to the first again.
+    close(&gateway, 2).await;
+    let grown = says(&gateway, "灯还没修", "7").await;
+    assert!(grown.contains("补充到您的反映 BCS-2026-000001"), "{grown}");
+    is_sound(&gateway).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r7_d_the_result_is_judged_by_a_whole_text_once() {
+    let gateway = open_day().await;
+    assert!(says(&gateway, "评价", "1").await.contains("没有等待评价"));
+    says(&gateway, "楼道的灯坏了", "2").await;
+    assert!(says(&gateway, "评价", "3").await.contains("还在办理"));
+    claim_and_resolve(&gateway, 1).await;
+    // No date is promised any more for what is answered.
+    let added = says(&gateway, "窗口的人态度不错", "40").await;
+    assert!(added.contains("已经答复过") && !added.contains("最晚"), "{added}");
+    let asked = says(&gateway, "评价", "4").await;
+    assert!(asked.contains("1 非常满意") && asked.contains("5 非常不满意"), "{asked}");
+    let judged = says(&gateway, "4", "5").await;
+    assert!(judged.contains("带班领导会看到"), "{judged}");
+    assert_eq!(says(&gateway, "4", "5").await, judged);
+    assert!(says(&gateway, "评价", "6").await.contains("已经评价过"));
+    let state = "SELECT count(*) FROM ticket WHERE state = 'evaluated'";
+    assert_eq!(number(&gateway.pool, state).await, 1);
+    // Somebody else's ticket cannot be judged by an option with its number.
+    let id = format!("grade/{}/1", RegisterNumber::new(2026, 1).unwrap().as_i64());
+    let fields = format!(
+        "<MsgType>text</MsgType><Content>非常满意</Content><bizmsgmenuid>{id}</bizmsgmenuid>\
+         <MsgId>7</MsgId>"
+    );
+    let xml = message(gateway.clock.now(), &fields).replace(CITIZEN, "oOther");
+    assert!(gateway.wechat_xml(&xml).await.reply().contains("没有等待评价"));
+    is_sound(&gateway).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_matter_is_withdrawn_after_a_confirmation_only() {
+    let gateway = open_day().await;
+    assert!(says(&gateway, "撤回", "1").await.contains("没有可以撤回"));
+    says(&gateway, "楼道的灯坏了", "2").await;
+    assert!(says(&gateway, "撤回", "3").await.contains("确定撤回请回复"));
+    assert!(says(&gateway, "不", "4").await.contains("继续办理"));
+    says(&gateway, "撤回", "5").await;
+    let withdrawn = says(&gateway, "确认", "6").await;
+    assert!(withdrawn.contains("BCS-2026-000001 已按您的意思撤回"), "{withdrawn}");
+    let outcome = "SELECT count(*) FROM ticket WHERE outcome = 'withdrawn' AND state = 'resolved'";
+    assert_eq!(number(&gateway.pool, outcome).await, 1);
+    let told = "SELECT count(*) FROM outbox WHERE kind = 'withdrawn'";
+    assert_eq!(number(&gateway.pool, told).await, 1);
+    is_sound(&gateway).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_asks_for_a_person_is_told_how_and_the_handler_is_told_too() {
+    let gateway = open_day().await;
+    assert!(says(&gateway, "人工", "1").await.contains("到窗口来"));
+    says(&gateway, "楼道的灯坏了", "2").await;
+    let reply = sends(&gateway, &tapped(gateway.clock.now(), "PERSON")).await;
+    assert!(reply.contains("已转告 BCS-2026-000001 的经办人"), "{reply}");
+    let told = "SELECT count(*) FROM outbox WHERE kind = 'person_wanted'";
+    assert_eq!(number(&gateway.pool, told).await, 1);
+    assert!(says(&gateway, "帮助", "3").await.contains("回复“进度”"));
+    is_sound(&gateway).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_burst_on_an_open_matter_tells_its_handler_once() {
+    let gateway = open_day().await;
+    says(&gateway, "楼道的灯坏了", "1").await;
+    gateway.app.relay.step().await.unwrap();
+    let now = gateway.clock.now();
+    join_all((2..8).map(|n| {
+        let xml = photo(now, &n.to_string());
+        let gateway = &gateway;
+        async move { gateway.wechat_xml(&xml).await.reply() }
+    }))
+    .await;
+    let pending = "SELECT count(*) FROM outbox WHERE kind = 'grew'";
+    assert!(number(&gateway.pool, pending).await >= 1);
+    gateway.clock.set(now + TimeDelta::minutes(2));
+    gateway.app.relay.step().await.unwrap();
+    let notices = "SELECT count(*) FROM notice WHERE title LIKE '%群众补充%'";
+    until("the burst is told", async || number(&gateway.pool, notices).await == 1).await;
+    assert!(number_in(&says(&gateway, "进度", "9").await).starts_with("BCS-2026-000001"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_scanned_a_counters_code_is_welcomed_and_the_ticket_says_where() {
+    let gateway = open_day().await;
+    let now = gateway.clock.now();
+    let subscribe = "<MsgType>event</MsgType><Event>subscribe</Event>\
+        <EventKey>qrscene_新台子镇便民服务中心</EventKey><Ticket>t</Ticket>";
+    let reply = sends(&gateway, &message(now, subscribe)).await;
+    assert!(reply.contains("欢迎关注"), "{reply}");
+    assert_eq!(tickets(&gateway).await, 0);
+    says(&gateway, "社保卡办不下来", "1").await;
+    let scene = "SELECT count(*) FROM event WHERE data->>'scene' = '新台子镇便民服务中心'";
+    assert_eq!(number(&gateway.pool, scene).await, 1);
+    // Another code while the matter is open changes nothing of it.
+    let scan =
+        "<MsgType>event</MsgType><Event>SCAN</Event><EventKey>县大厅</EventKey><Ticket>t</Ticket>";
+    let reply = sends(&gateway, &message(now + TimeDelta::seconds(1), scan)).await;
+    assert!(reply.contains("请直接在这里用文字说明"), "{reply}");
+    assert_eq!(messages(&gateway, 1).await, 1);
+    is_sound(&gateway).await;
+}
+
+/// Any course of a conversation, over two gateways: nothing that was said is lost, every repeat is
+/// answered as the first time, and the register stays whole.
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_course_a_conversation_takes_nothing_of_it_is_lost() {
+    for seed in 0..6_u64 {
+        let one = open_day().await;
+        let two = Spec::at(at("2026-11-24 09:10")).on(&one.database_url).start().await;
+        let mut dice = Dice(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) + 1);
+        let mut told: Vec<(String, String)> = Vec::new();
+        let mut stated = Vec::new();
+        for step in 0..40_u64 {
+            let now = one.clock.now();
+            let gateway = if dice.of(2) == 0 { &one } else { &two };
+            let id = (seed * 1000 + step + 1).to_string();
+            let words = |said: &str| {
+                let fields =
+                    format!("<MsgType>text</MsgType><Content>{said}</Content><MsgId>{id}</MsgId>");
+                message(now, &fields)
+            };
+            const SHORT: [&str; 13] = [
+                "进度",
+                "新诉求",
+                "撤回",
+                "确认",
+                "不",
+                "1",
+                "2",
+                "4",
+                "评价",
+                "人工",
+                "帮助",
+                "你好",
+                "王芳 13900001234",
+            ];
+            let xml = match dice.of(10) {
+                0..=2 => {
+                    stated.push(id.clone());
+                    words(&format!("第{step}件事没办成"))
+                }
+                3 | 4 => {
+                    stated.push(id.clone());
+                    photo(now, &id)
+                }
+                5..=7 => words(SHORT[dice.of(13) as usize]),
+                8 => {
+                    // The newest open matter is answered, or closed.
+                    let open = "SELECT coalesce(max(ticket % 1000000000), 0) FROM ticket \
+                                WHERE state = 'registered'";
+                    let sequence = number(&one.pool, open).await as i32;
+                    if sequence > 0 && dice.of(2) == 0 {
+                        close(&one, sequence).await;
+                    } else if sequence > 0 {
+                        claim_and_resolve(&one, sequence).await;
+                    }
+                    continue;
+                }
+                _ => {
+                    let minutes = [1, 11, 60, 3 * 24 * 60, 8 * 24 * 60][dice.of(5) as usize];
+                    for gateway in [&one, &two] {
+                        gateway.clock.set(now + TimeDelta::minutes(minutes));
+                        gateway.app.waits.step().await.unwrap();
+                    }
+                    continue;
+                }
+            };
+            let reply = sends(gateway, &xml).await;
+            assert!(!reply.is_empty(), "{xml}");
+            told.push((xml, reply));
+            // The platform repeats itself, whenever it likes and to whichever gateway.
+            let (xml, reply) = &told[dice.of(told.len() as u64) as usize];
+            let other = if dice.of(2) == 0 { &one } else { &two };
+            assert_eq!(&sends(other, xml).await, reply, "seed {seed}, step {step}: {xml}");
+        }
+        one.clock.set(one.clock.now() + TimeDelta::minutes(11));
+        one.app.waits.step().await.unwrap();
+        assert_eq!(number(&one.pool, "SELECT count(*) FROM held").await, 0, "seed {seed}");
+        for id in stated {
+            let kept = format!(
+                "SELECT count(*) FROM message WHERE convert_from(raw, 'UTF8') LIKE '%<MsgId>{id}</MsgId>%'"
+            );
+            assert_eq!(number(&one.pool, &kept).await, 1, "seed {seed}: message {id}");
+        }
+        is_sound(&one).await;
+        one.stop().await;
+        two.stop().await;
+    }
+}
+
+/// xorshift: the same course for the same seed.
+struct Dice(u64);
+
+impl Dice {
+    fn of(&mut self, sides: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % sides
+    }
+}
