@@ -23,7 +23,7 @@ CREATE TABLE media (
     ticket      bigint NOT NULL,
     seq         integer NOT NULL,
     n           smallint NOT NULL,
-    kind        text NOT NULL CHECK (kind IN ('image', 'voice', 'video')),
+    kind        text NOT NULL CHECK (kind IN ('image', 'voice', 'video', 'file')),
     source      text NOT NULL,          -- who is asked for it: wechat:main
     reference   text NOT NULL,          -- and by what name
     state       text NOT NULL CHECK (state IN ('waiting', 'kept', 'expired', 'failed', 'refused')),

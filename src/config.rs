@@ -29,6 +29,7 @@ pub struct Config {
     pub relay: Relay,
     pub media: Media,
     pub desk: Desk,
+    pub citizen: Citizen,
     #[serde(deserialize_with = "apart")]
     pub wechat: Vec<Belonging<intake_wechat::Account>>,
     #[serde(deserialize_with = "apart")]
@@ -163,6 +164,18 @@ pub struct Desk {
     pub insecure_cookie: bool,
 }
 
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config/default.toml says what each key means")]
+pub struct Citizen {
+    pub public_url: String,
+    pub link_days: i64,
+    pub lookups_per_h: i32,
+    pub posts_per_h: i32,
+    pub uploads: usize,
+    pub upload_timeout_s: u64,
+}
+
 /// What is wrong with the settings, in a sentence that names the key.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
@@ -281,10 +294,10 @@ impl Config {
 
     /// Every number with the least and the most that makes sense: beyond it something would wait
     /// for ever, spin, overflow, or never happen.
-    fn numbers(&self) -> [(&'static str, i128, i128, i128); 31] {
+    fn numbers(&self) -> [(&'static str, i128, i128, i128); 36] {
         const HOUR_S: i128 = 3600;
         const DAY_S: i128 = 24 * HOUR_S;
-        let Self { http, database, intake, schedule, relay, media, desk, .. } = self;
+        let Self { http, database, intake, schedule, relay, media, desk, citizen, .. } = self;
         [
             ("http.connections", http.connections as i128, 1, 100_000),
             ("http.connections_per_address", http.connections_per_address as i128, 1, 100_000),
@@ -318,7 +331,21 @@ impl Config {
             ("desk.session_h", desk.session_h.into(), 1, 7 * 24),
             ("desk.failures", desk.failures.into(), 1, 100),
             ("desk.lock_min", desk.lock_min.into(), 1, 24 * 60),
+            ("citizen.link_days", citizen.link_days.into(), 1, 3650),
+            ("citizen.lookups_per_h", citizen.lookups_per_h.into(), 1, 1000),
+            ("citizen.posts_per_h", citizen.posts_per_h.into(), 1, 1000),
+            ("citizen.uploads", citizen.uploads as i128, 1, 100),
+            ("citizen.upload_timeout_s", citizen.upload_timeout_s.into(), 1, 600),
         ]
+    }
+
+    /// Where citizens' telephones reach the gateway; empty when nobody said.
+    #[must_use]
+    pub fn citizen_url(&self) -> &str {
+        match self.citizen.public_url.as_str() {
+            "" => &self.http.public_url,
+            url => url,
+        }
     }
 
     /// What is risky though allowed, each a sentence that names the key.
@@ -368,6 +395,12 @@ impl Config {
         if media.s3_endpoint.starts_with("http://") {
             warnings.push(
                 "media.s3_endpoint is http: what citizens sent travels unencrypted".to_owned(),
+            );
+        }
+        if self.citizen_url().is_empty() {
+            warnings.push(
+                "citizen.public_url and http.public_url are empty: citizens are given no links, and the list in WeChat's menu does not open"
+                    .to_owned(),
             );
         }
         if self.notify.is_empty() {

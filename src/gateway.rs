@@ -3,6 +3,7 @@
 
 use crate::{
     amend,
+    citizen::token::Links,
     clock::Clock,
     config::Config,
     hearing::{Hearing, Waiting},
@@ -186,6 +187,8 @@ impl Gateway {
         relay.tell_citizens(Arc::clone(&accounts), Arc::clone(&told));
         let (hearing, waiting) =
             Hearing::new(pool.clone(), clock.clone(), Arc::clone(&accounts), Arc::clone(&told));
+        let days = config.citizen.link_days;
+        let links = Arc::new(Links::new(Arc::clone(&offices), config.citizen_url(), days));
         let replies = Replies::new(
             pool.clone(),
             Arc::clone(&offices),
@@ -193,6 +196,7 @@ impl Gateway {
             config.relay.replies(),
             (Arc::clone(&accounts), sms(config, &offices)?),
             (Arc::clone(&relay), told),
+            Arc::clone(&links),
         );
 
         let store = Store::open(&config.media)
@@ -244,6 +248,7 @@ impl Gateway {
         };
         let app = Arc::new(App {
             channels: channels(config, &offices, &clock)?,
+            citizen: http::citizen::Pages::new(links, config.citizen.clone()),
             pool,
             offices,
             clock,

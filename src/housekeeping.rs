@@ -32,8 +32,8 @@ pub async fn run(app: Shared, shutdown: CancellationToken) {
 /// What is removed at a time takes this long at most.
 const MEDIA_WITHIN: Duration = Duration::from_secs(300);
 
-/// Removes attempts to log in that nobody counts any more, sessions that are over, what WeChat
-/// allowed to send and allows no more, and what it reported and will not repeat.
+/// Removes attempts to log in or to find a matter that nobody counts any more, sessions that are
+/// over, what WeChat allowed to send and allows no more, and what it reported and will not repeat.
 ///
 /// # Errors
 /// [`StoreError`].
@@ -52,7 +52,8 @@ pub async fn tidy(app: &Shared) -> Result<u64, StoreError> {
         let allowed = store::allowance::purge(&mut db, now).await?;
         let heard =
             store::heard::purge(&mut db, now - REPEATED_WITHIN, now - LEFT_FOR_GOOD).await?;
-        Ok(logins + allowed + heard)
+        let attempts = store::citizen::purge(&mut db, now - TimeDelta::hours(1)).await?;
+        Ok(logins + allowed + heard + attempts)
     })
     .await
 }

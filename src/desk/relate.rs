@@ -128,8 +128,8 @@ pub async fn split(deed: Deed<'_>, messages: &[i32]) -> Result<Done, DeskError> 
                 scene: None,
             },
             _ => {
-                let (channel, urgent, contact) = (row.channel, false, false);
-                Happened::MessageReceived { channel, digest, urgent, contact }
+                let (channel, urgent, page, contact) = (row.channel, false, false, false);
+                Happened::MessageReceived { channel, digest, urgent, page, contact }
             }
         };
         let event = trail.append(&kept);

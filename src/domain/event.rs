@@ -43,6 +43,9 @@ pub enum Happened {
         /// RD3.2: these words made the matter an emergency.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         urgent: bool,
+        /// On the citizen's page of the ticket; the channel is then the ticket's own.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        page: bool,
         /// R7.2: they gave a name or a telephone for the form.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         contact: bool,
@@ -163,6 +166,9 @@ pub enum Happened {
     Evaluated {
         /// How.
         evaluation: Evaluation,
+        /// In the citizen's own words, where there are any.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        text: Option<String>,
     },
     /// RS2.1: struck off the register (销号).
     Closed {

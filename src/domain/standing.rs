@@ -98,7 +98,7 @@ impl Standing {
             Happened::Resolved { outcome, opinion, .. } => {
                 self.state = State::Resolved { outcome: outcome.clone(), opinion: opinion.clone() };
             }
-            Happened::Evaluated { evaluation } => {
+            Happened::Evaluated { evaluation, .. } => {
                 if let State::Resolved { outcome, opinion } = &self.state {
                     let (outcome, opinion) = (outcome.clone(), opinion.clone());
                     self.state = State::Evaluated { outcome, opinion, evaluation: *evaluation };
@@ -183,7 +183,7 @@ mod tests {
         let mut standing = Standing::after(&registered).unwrap();
         let later = at + chrono::TimeDelta::days(1);
         type Step = fn(&mut Ticket, DateTime<Utc>) -> Option<Happened>;
-        let steps: [Step; 16] = [
+        let steps: [Step; 18] = [
             |t, _| t.claim(StaffId(3)).ok(),
             |t, _| t.triage(Cause::Objective).ok(),
             |t, _| t.refer(UnitId(1)).ok(),
@@ -195,11 +195,13 @@ mod tests {
             |t, at| t.raise(None, at, at, false).ok(),
             |t, _| t.fall_overdue(1).ok(),
             |t, _| t.resolve(Outcome::Solved, "已补办", "已补办").ok(),
-            |t, _| t.evaluate(Evaluation::Satisfied).ok(),
+            |t, _| t.evaluate(Evaluation::Satisfied, Some("很快")).ok(),
             |t, _| t.close(None).ok(),
             |t, at| t.reopen("没有解决", limit(at)).ok(),
             |t, _| t.resolve(Outcome::Guided, "已引导", "请到三号窗口").ok(),
             |t, at| t.reopen("走错窗口", limit(at)).ok(),
+            |t, _| t.withdraw(None).ok(),
+            |t, _| t.close(Some("群众撤回")).ok(),
         ];
         for step in steps {
             standing.then(&step(&mut ticket, later).unwrap());

@@ -129,6 +129,53 @@ pub enum State {
     },
 }
 
+impl Evaluation {
+    /// From the best to the worst, as they are offered.
+    pub const ALL: [Self; 5] = [
+        Self::VerySatisfied,
+        Self::Satisfied,
+        Self::FairlySatisfied,
+        Self::Dissatisfied,
+        Self::VeryDissatisfied,
+    ];
+
+    /// The value in forms.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::VerySatisfied => "very_satisfied",
+            Self::Satisfied => "satisfied",
+            Self::FairlySatisfied => "fairly_satisfied",
+            Self::Dissatisfied => "dissatisfied",
+            Self::VeryDissatisfied => "very_dissatisfied",
+        }
+    }
+
+    /// The reverse of [`Self::as_str`].
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|evaluation| evaluation.as_str() == text)
+    }
+
+    /// The Chinese name.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::VerySatisfied => "非常满意",
+            Self::Satisfied => "满意",
+            Self::FairlySatisfied => "基本满意",
+            Self::Dissatisfied => "不满意",
+            Self::VeryDissatisfied => "非常不满意",
+        }
+    }
+
+    /// Whether somebody should look into it.
+    #[must_use]
+    pub fn is_dissatisfied(self) -> bool {
+        matches!(self, Self::Dissatisfied | Self::VeryDissatisfied)
+    }
+}
+
 impl State {
     /// The names of all states.
     pub const NAMES: [&str; 7] = [
@@ -342,34 +389,42 @@ impl Ticket {
         Ok(Happened::Resolved { outcome, opinion, answer })
     }
 
-    /// The citizen takes the matter back; nobody need have taken it up.
+    /// The citizen takes the matter back, whoever has it in hand; `reason` in the citizen's words.
     ///
     /// # Errors
-    /// When it has a result.
-    pub fn withdraw(&mut self) -> Step {
+    /// When there is a result already.
+    pub fn withdraw(&mut self, reason: Option<&str>) -> Step {
         match self.state {
+            State::Registered
+            | State::Accepted
+            | State::InProgress { .. }
+            | State::AwaitingCitizen { .. } => {}
             State::Closed { .. } => return Err(NotAllowed::AlreadyClosed),
             State::Resolved { .. } | State::Evaluated { .. } => {
                 return Err(NotAllowed::AlreadyResolved);
             }
-            _ => {}
         }
-        let (outcome, opinion) = (Outcome::Withdrawn, "群众撤回".to_owned());
+        let opinion = match reason.map(str::trim).filter(|reason| !reason.is_empty()) {
+            Some(reason) => format!("群众撤回：{reason}"),
+            None => "群众撤回".to_owned(),
+        };
+        let outcome = Outcome::Withdrawn;
         self.state = State::Resolved { outcome: outcome.clone(), opinion: opinion.clone() };
         Ok(Happened::Resolved { outcome, opinion, answer: None })
     }
 
-    /// R7.d: the citizen judges the result, once.
+    /// R7.d: the citizen judges the result, once, with a text where they want to say more.
     ///
     /// # Errors
     /// Unless it is resolved and not judged.
-    pub fn evaluate(&mut self, evaluation: Evaluation) -> Step {
+    pub fn evaluate(&mut self, evaluation: Evaluation, text: Option<&str>) -> Step {
         let State::Resolved { outcome, opinion } = &self.state else {
             return Err(self.no_result_to_judge());
         };
         self.state =
             State::Evaluated { outcome: outcome.clone(), opinion: opinion.clone(), evaluation };
-        Ok(Happened::Evaluated { evaluation })
+        let text = text.map(str::trim).filter(|text| !text.is_empty()).map(str::to_owned);
+        Ok(Happened::Evaluated { evaluation, text })
     }
 
     /// RS2.1: strikes the number off. Needs an opinion, an answer given, and an evaluation or
@@ -557,8 +612,8 @@ mod tests {
         assert_eq!(ticket.resolve(Outcome::Solved, "已补办", " "), Err(NotAllowed::TextMissing));
         ticket.resolve(Outcome::Solved, "已补办", "已补办").unwrap();
         assert_eq!(ticket.close(None), Err(NotAllowed::TextMissing));
-        ticket.evaluate(Evaluation::Satisfied).unwrap();
-        assert_eq!(ticket.evaluate(Evaluation::Satisfied), Err(NotAllowed::AlreadyResolved));
+        ticket.evaluate(Evaluation::Satisfied, None).unwrap();
+        assert_eq!(ticket.evaluate(Evaluation::Satisfied, None), Err(NotAllowed::AlreadyResolved));
         ticket.close(None).unwrap();
         assert_eq!(ticket.close(None), Err(NotAllowed::AlreadyClosed));
         assert_eq!(ticket.refer(UnitId(1)), Err(NotAllowed::AlreadyClosed));

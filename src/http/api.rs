@@ -378,8 +378,8 @@ async fn replies(
     let office = app.offices.get(caller.0.office).ok_or_else(no_ticket)?;
     let mut db = app.pool.acquire().await?;
     let rows = store::reply::of_ticket(&mut db, office.id, ticket).await?;
-    let link = reply::page_link(&office, ticket);
     let replies = rows.iter().map(|row| {
+        let link = app.citizen.links.url(office.id, ticket, row.created_at);
         let link = link.as_deref();
         let words = reply::words(&office, ticket, row.kind, &row.facts, link, row.created_at);
         let attempts = row.attempts.iter().map(|one| {

@@ -613,6 +613,7 @@ impl<'a> Builder<'a> {
             channel: submission.channel,
             digest: hex::encode(digest),
             urgent: becomes_urgent,
+            page: false,
             contact,
         };
         let row = self.happen(waiting, ticket, Actor::Citizen, &received, Some(submission))?;
@@ -754,6 +755,7 @@ pub(crate) fn first_words(text: &str, attachments: &[Attachment]) -> String {
             intake_contract::AttachmentKind::Video => "〔视频〕",
             intake_contract::AttachmentKind::Location => "〔位置〕",
             intake_contract::AttachmentKind::Link => "〔链接〕",
+            intake_contract::AttachmentKind::File => "〔文件〕",
         });
         return what.unwrap_or_default().to_owned();
     }

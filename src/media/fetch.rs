@@ -27,6 +27,8 @@ const CALL_WITHIN: Duration = Duration::from_secs(10);
 /// Between two tries, in seconds; the last one from then on. WeChat's three days are some thirty
 /// tries.
 const LADDER: [i64; 8] = [30, 120, 600, 1800, 3600, 2 * 3600, 2 * 3600, 3 * 3600];
+/// The source of what came over a citizen's page.
+pub const UPLOAD: &str = "upload";
 /// An account without `[wechat.api]` may get one.
 const NO_API: TimeDelta = TimeDelta::hours(1);
 
@@ -43,6 +45,7 @@ pub struct Fetcher {
 /// Why a fetch came to nothing.
 enum Fault {
     NoApi,
+    Gone,
     Platform(PlatformError),
     Keep(KeepError),
 }
@@ -115,6 +118,9 @@ impl Fetcher {
     }
 
     async fn fetch(&self, claimed: &Claimed) -> Result<(), Fault> {
+        if claimed.source == UPLOAD {
+            return self.take_upload(claimed).await;
+        }
         let account = self.accounts.get(claimed.key.office, &claimed.source).ok_or(Fault::NoApi)?;
         let platform = &account.platform;
         let download = platform.media(&claimed.reference, self.keeper.limit());
@@ -124,10 +130,29 @@ impl Fetcher {
         Ok(())
     }
 
+    /// What came with its message's transaction, from the table into the storage.
+    async fn take_upload(&self, claimed: &Claimed) -> Result<(), Fault> {
+        let digest =
+            claimed.reference.strip_prefix("upload:").and_then(|hex| hex::decode(hex).ok());
+        let digest = digest.ok_or(Fault::Gone)?;
+        let store = |error: StoreError| Fault::Keep(KeepError::Store(error));
+        let office = claimed.key.office;
+        let mut db = self.pool.acquire().await.map_err(|error| store(error.into()))?;
+        let found = store::citizen::upload(&mut db, office, &digest).await.map_err(store)?;
+        drop(db);
+        let (content, kept_at) = found.ok_or(Fault::Gone)?;
+        self.keeper.keep(claimed.key, content.into()).await.map_err(Fault::Keep)?;
+        let mut db = self.pool.acquire().await.map_err(|error| store(error.into()))?;
+        store::citizen::forget_upload(&mut db, office, &digest, &claimed.reference, kept_at)
+            .await
+            .map_err(store)
+    }
+
     /// Puts it off or gives it up; returns what became of it.
     async fn missed(&self, claimed: &Claimed, fault: &Fault) -> Result<&'static str, StoreError> {
         let now = self.clock.now();
         let (says, next) = match fault {
+            Fault::Gone => ("it is not there".to_owned(), Err(Lost::Failed)),
             Fault::NoApi => ("the account has no api settings".to_owned(), Ok(now + NO_API)),
             Fault::Platform(error) => (error.to_string(), when(error, claimed.tries, now)),
             Fault::Keep(KeepError::TooLarge) => ("too large".to_owned(), Err(Lost::Refused)),

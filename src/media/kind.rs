@@ -82,12 +82,6 @@ impl Type {
     pub fn extension(self) -> &'static str {
         self.row().2
     }
-
-    /// Whether a citizen may bring it over a page: photos, voice and video only (S25).
-    #[must_use]
-    pub fn is_welcome(self) -> bool {
-        self != Self::Other
-    }
 }
 
 #[cfg(test)]

@@ -30,7 +30,6 @@ use crate::{
 };
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
-use intake_contract::AttachmentKind;
 use sha2::{Digest, Sha256};
 use sqlx::{Connection, PgPool};
 use tokio::sync::Semaphore;
@@ -118,31 +117,6 @@ impl Keeper {
     #[must_use]
     pub fn limit(&self) -> usize {
         self.limit
-    }
-
-    /// Keeps what a citizen brought over a page as attachment `key.n` of a message that is
-    /// registered. `source`: who vouches for it, as the message's. The same again changes nothing.
-    ///
-    /// # Errors
-    /// [`KeepError`]; nothing is kept then.
-    pub async fn keep_upload(
-        &self,
-        key: Key,
-        kind: AttachmentKind,
-        source: &str,
-        bytes: Bytes,
-        now: DateTime<Utc>,
-    ) -> Result<Content, KeepError> {
-        if !Type::of(&bytes).is_welcome() {
-            return Err(if bytes.is_empty() { KeepError::Empty } else { KeepError::Type });
-        }
-        if bytes.len() > self.limit {
-            return Err(KeepError::TooLarge);
-        }
-        let mut db = self.pool.acquire().await.map_err(StoreError::from)?;
-        rows::expect(&mut db, key, kind, source, now).await?;
-        drop(db);
-        self.keep(key, bytes).await
     }
 
     /// Keeps the content of a medium that is waiting for it, whatever it is.

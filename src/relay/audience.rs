@@ -124,6 +124,8 @@ fn audiences(office: &Office, effect: &Effect) -> Vec<Audience> {
         "reopened" => vec![of_level, handler],
         // R7.a: nothing came by the day that was named.
         "material_due" | "took_in" => vec![handler],
+        // R7.d, R8.1: the citizen was not satisfied.
+        "evaluated" => vec![handler, Audience::Lead],
         // A7.6, A7.7: theirs to decide.
         "date_kept" | "half_closure" => vec![Audience::Lead],
         _ => vec![Audience::Duty],

@@ -1,6 +1,11 @@
 //! What notices say. No citizen's name, telephone or words: these stay on the desk.
 
-use crate::{domain::register::RegisterNumber, offices::Office, store::notice::Effect, wording};
+use crate::{
+    domain::{register::RegisterNumber, ticket::Evaluation},
+    offices::Office,
+    store::notice::Effect,
+    wording,
+};
 use chrono::{DateTime, Utc};
 use intake_contract::ChannelKind;
 use std::collections::BTreeMap;
@@ -57,11 +62,12 @@ pub(super) fn compose(office: &Office, effects: &[&Effect], now: DateTime<Utc>) 
 
 fn headline(about: &[&Effect], now: DateTime<Utc>) -> String {
     // The gravest of what happened to a ticket names it.
-    const BY_GRAVITY: [(&str, &str); 14] = [
+    const BY_GRAVITY: [(&str, &str); 15] = [
         ("overdue", "已逾期"),
         ("raised", "已升级"),
         ("date_kept", "期限待带班领导定"),
         ("half_closure", "期限当天半天停办"),
+        ("evaluated", "群众不满意"),
         ("limit_near", "到期"),
         ("reopened", "重新办理"),
         ("material_due", "材料到期未补"),
@@ -106,6 +112,16 @@ fn facts(office: &Office, effect: &Effect, now: DateTime<Utc>) -> String {
     if effect.kind == "material_due" {
         let level = effect.level.number();
         return format!("{channel}，{level} 级，期限暂停中；请继续办理、再联系群众，或答复办结");
+    }
+    // These matters have a result: their limit says nothing any more.
+    match effect.kind.as_str() {
+        "evaluated" => {
+            let grade = effect.data.get("evaluation").and_then(|grade| grade.as_str());
+            let grade = grade.and_then(Evaluation::parse).map_or("不满意", Evaluation::label);
+            return format!("{channel}，{} 级，评价为{grade}，请到系统查看", effect.level.number());
+        }
+        "withdrawn" => return format!("{channel}，{} 级，已由群众撤回", effect.level.number()),
+        _ => {}
     }
     let due = said(effect.due_at);
     let provisional = if effect.provisional { "（暂定）" } else { "" };

@@ -19,8 +19,9 @@ pub use plan::{AT_A_TIME, plan};
 pub use words::{Words, words};
 
 use crate::{
+    citizen::token::Links,
     clock::Clock,
-    domain::{id::OfficeId, register::RegisterNumber},
+    domain::id::OfficeId,
     lifecycle::Wake,
     offices::{Office, Offices},
     platform::{Accounts, Sending},
@@ -78,12 +79,6 @@ pub struct Settings {
 /// Where text messages go, by office.
 pub type SmsGateways = HashMap<OfficeId, Sms>;
 
-/// The page on which a citizen sees their ticket; `None` where there is none.
-#[must_use]
-pub fn page_link(_office: &Office, _ticket: RegisterNumber) -> Option<String> {
-    None
-}
-
 /// The replies of one replica.
 pub struct Replies {
     pool: PgPool,
@@ -91,6 +86,7 @@ pub struct Replies {
     clock: Clock,
     settings: Settings,
     accounts: Arc<Accounts>,
+    links: Arc<Links>,
     sms: SmsGateways,
     relay: Arc<Relay>,
     wake: Arc<Wake>,
@@ -167,8 +163,9 @@ impl Replies {
         settings: Settings,
         (accounts, sms): (Arc<Accounts>, SmsGateways),
         (relay, wake): (Arc<Relay>, Arc<Wake>),
+        links: Arc<Links>,
     ) -> Arc<Self> {
-        Arc::new(Self { pool, offices, clock, settings, accounts, sms, relay, wake })
+        Arc::new(Self { pool, offices, clock, settings, accounts, sms, relay, wake, links })
     }
 
     /// Sends until `shutdown`; what is under way then is ended.
@@ -311,7 +308,7 @@ impl Replies {
         if !self.begin(due, &begun).await? {
             return Ok(());
         }
-        let link = page_link(&office, due.ticket);
+        let link = self.links.url(office.id, due.ticket, due.created_at);
         let words = words(&office, due.ticket, due.kind, &due.facts, link.as_deref(), now);
         let call = self.send(due, &office, &ways, path, &words, link.as_deref());
         let end = tokio::time::timeout(ATTEMPT_WITHIN, call).await.unwrap_or_else(|_| End {

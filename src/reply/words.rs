@@ -165,6 +165,7 @@ mod tests {
             policy: Policy { phone: Some("024-7412 3456".to_owned()), ..Policy::default() },
             calendar: WorkingCalendar::national().build(),
             calendar_version: 1,
+            link_key: Vec::new().into(),
         }
     }
 

@@ -98,6 +98,7 @@ fn kind_of(text: &str) -> Result<AttachmentKind, StoreError> {
         "image" => Ok(AttachmentKind::Image),
         "voice" => Ok(AttachmentKind::Voice),
         "video" => Ok(AttachmentKind::Video),
+        "file" => Ok(AttachmentKind::File),
         _ => Err(bad("media", "kind")),
     }
 }
@@ -107,6 +108,7 @@ fn kind_text(kind: AttachmentKind) -> Result<&'static str, StoreError> {
         AttachmentKind::Image => Ok("image"),
         AttachmentKind::Voice => Ok("voice"),
         AttachmentKind::Video => Ok("video"),
+        AttachmentKind::File => Ok("file"),
         AttachmentKind::Location | AttachmentKind::Link => Err(bad("media", "kind")),
     }
 }
@@ -228,27 +230,29 @@ pub async fn announce(
     Ok(())
 }
 
-/// A medium for an attachment that is not fetched but brought; the same again changes nothing.
+/// A medium that lies ready to be taken from this source; the same again changes nothing.
 ///
 /// # Errors
-/// [`StoreError`]; refused for what is no photo, voice or video.
+/// [`StoreError`]; refused for what has no content: a place, a link.
 pub async fn expect(
     db: &mut PgConnection,
     key: Key,
     kind: AttachmentKind,
-    source: &str,
+    (source, reference): (&str, &str),
     now: DateTime<Utc>,
 ) -> Result<(), StoreError> {
     sqlx::query!(
-        "INSERT INTO media (office_id, ticket, seq, n, kind, source, reference, state, received_at)
-         VALUES ($1, $2, $3, $4, $5, $6, '', 'waiting', $7) ON CONFLICT DO NOTHING",
+        "INSERT INTO media (office_id, ticket, seq, n, kind, source, reference, state, received_at,
+             next_try_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $8, 'waiting', $7, $7) ON CONFLICT DO NOTHING",
         key.office.0,
         key.ticket.as_i64(),
         key.seq,
         key.n,
         kind_text(kind)?,
         source,
-        now
+        now,
+        reference
     )
     .execute(db)
     .await?;

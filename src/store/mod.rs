@@ -7,6 +7,7 @@
 pub mod access;
 pub mod allowance;
 pub mod calendar;
+pub mod citizen;
 pub mod conversation;
 pub mod heard;
 pub mod intake;

@@ -231,13 +231,14 @@ pub async fn orphans(db: &mut PgConnection, limit: i64) -> Result<Vec<String>, S
                 || ' was told and is not in the trail'
             FROM outbox o
             WHERE kind IN ('registered', 'grew', 'follow_up', 'limit_near', 'raised', 'overdue', 'date_kept',
-                'material_due', 'claimed', 'said', 'awaiting', 'resolved', 'reopened', 'spun_off', 'joined', 'took_in')
+                'material_due', 'claimed', 'said', 'awaiting', 'resolved', 'reopened', 'spun_off', 'joined', 'took_in',
+                'evaluated', 'withdrawn')
               AND NOT EXISTS (SELECT FROM event e
                 WHERE e.office_id = o.office_id AND e.ticket = o.ticket AND e.at = o.created_at
                   AND e.kind = CASE o.kind WHEN 'grew' THEN 'message_received'
                       WHEN 'follow_up' THEN 'follow_up_due' WHEN 'said' THEN 'told_citizen'
                       WHEN 'awaiting' THEN 'awaiting_citizen' WHEN 'spun_off' THEN 'spun_off_from'
-                      WHEN 'joined' THEN 'resolved' ELSE o.kind END)
+                      WHEN 'joined' THEN 'resolved' WHEN 'withdrawn' THEN 'resolved' ELSE o.kind END)
               AND EXISTS (SELECT FROM ticket t
                 WHERE t.office_id = o.office_id AND t.ticket = o.ticket) LIMIT $1)"#,
         limit

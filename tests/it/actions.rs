@@ -123,7 +123,7 @@ async fn evaluate(gateway: &TestGateway, evaluation: Evaluation) {
     let mut db = gateway.pool.begin().await.unwrap();
     let number = RegisterNumber::new(2026, 1).unwrap();
     let mut locked = store::ticket::lock(&mut db, gateway.office, number).await.unwrap().unwrap();
-    let happened = locked.ticket.evaluate(evaluation).unwrap();
+    let happened = locked.ticket.evaluate(evaluation, None).unwrap();
     let now = gateway.clock.now();
     store::ticket::write(&mut db, &mut locked, Actor::Citizen, &happened, now).await.unwrap();
     db.commit().await.unwrap();
@@ -546,7 +546,9 @@ async fn r7_1_two_matters_in_one_conversation_become_two_numbers_and_what_was_sa
     assert_eq!(second["channel"], "wechat");
     let page = zhao.page("BCS-2026-000002").await;
     assert!(page.contains("从另一件拆出") && page.contains("原话 昨天 11:00"), "{page}");
-    assert_eq!(told(&gateway, "spun_off").await, [json!({ "from": FIRST })]);
+    let told = told(&gateway, "spun_off").await;
+    assert_eq!((&told[0]["from"], &told[0]["tell_citizen"]), (&json!(FIRST), &json!(true)));
+    assert!(told[0]["text"].as_str().unwrap().contains("编号BCS-2026-000002"), "{told:?}");
     let from = "SELECT spun_off_from FROM ticket WHERE ticket % 1000000000 = 2";
     assert_eq!(number(&gateway.pool, from).await, 2_026_000_000_001);
     // Not twice, and the first one keeps the citizen's ear.

@@ -39,10 +39,26 @@ impl Driver {
     }
 
     pub async fn browser(&self, width: u32, height: u32) -> Client {
-        let options = serde_json::json!({
-            "args": ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
-                     format!("--window-size={width},{height}")],
-        });
+        let size = format!("--window-size={width},{height}");
+        self.open(serde_json::json!({ "args": [size] })).await
+    }
+
+    /// A telephone's browser: so wide, its letters so large (16 is usual).
+    pub async fn phone(&self, width: u32, letters: u32) -> Client {
+        let metrics = serde_json::json!({ "width": width, "height": 844, "pixelRatio": 1.0 });
+        self.open(serde_json::json!({
+            "args": [],
+            "mobileEmulation": { "deviceMetrics": metrics },
+            "prefs": { "webkit.webprefs.default_font_size": letters },
+        }))
+        .await
+    }
+
+    async fn open(&self, mut options: serde_json::Value) -> Client {
+        for always in ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
+        {
+            options["args"].as_array_mut().unwrap().push(always.into());
+        }
         let capabilities = serde_json::json!({
             "browserName": "chrome",
             "goog:chromeOptions": options,

@@ -13,6 +13,7 @@ mod api;
 mod browser;
 mod calendar;
 mod calendar_change;
+mod citizen;
 mod conversation;
 mod desk;
 mod front_door;

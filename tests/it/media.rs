@@ -4,7 +4,7 @@ use crate::{
     desk::Desk,
     support::{
         Spec, TestGateway, at,
-        gateway::{self, Answer, OFFICE, PASSWORD, submission},
+        gateway::{self, Answer, OFFICE, PASSWORD},
         number, sql, until,
     },
 };
@@ -17,13 +17,12 @@ use axum::{
 };
 use chrono::{DateTime, TimeDelta, Utc};
 use image::{DynamicImage, ImageFormat, Rgb, RgbImage};
-use intake_contract::{Attachment, AttachmentKind};
 use intake_gateway::{
-    domain::{policy::Policy, register::RegisterNumber, role::Role},
+    domain::{policy::Policy, role::Role},
     gateway::Role as Process,
-    media::{Copies, Hash, KeepError, Type, Variant},
+    media::{Hash, Variant},
     secret,
-    store::{self, media::Key, office::NewStaff},
+    store::{self, office::NewStaff},
 };
 use intake_standin_wechat::{Act, Settings, StandIn};
 use sqlx::Connection;
@@ -74,6 +73,8 @@ impl Scene {
         let platform = StandIn::new(settings, Arc::new(move || clock.now()), &listener).unwrap();
         tokio::spawn(platform.clone().serve(listener));
         let citizen = platform.citizens().remove(0);
+        // What comes without words would wait for them.
+        platform.act(&citizen, Act::Text("楼道的灯坏了".to_owned())).await;
         Self { gateway, platform, citizen }
     }
 
@@ -109,9 +110,9 @@ impl Scene {
 
 pub const TICKET: &str = "/desk/tickets/BCS-2026-000001";
 
-/// Where attachment 0 of the ticket's message `seq` is.
-fn medium(seq: i32, variant: &str) -> String {
-    format!("/desk/media/BCS-2026-000001/{seq}/0/{variant}")
+/// Where the nth thing is that the citizen sent after the words.
+fn medium(nth: i32, variant: &str) -> String {
+    format!("/desk/media/BCS-2026-000001/{}/0/{variant}", nth + 1)
 }
 
 async fn part(desk: &Desk<'_>, scene: &Scene, path: &str, range: &str) -> Answer {
@@ -238,7 +239,7 @@ async fn s25_what_is_no_picture_is_given_out_as_a_file_only() {
         assert_eq!(header(&original, "content-type"), "application/octet-stream");
         assert_eq!(header(&original, "x-content-type-options"), "nosniff");
         assert!(header(&original, "content-security-policy").starts_with("sandbox;"));
-        let name = format!("attachment; filename=\"BCS-2026-000001-{seq}-0.{extension}\"");
+        let name = format!("attachment; filename=\"BCS-2026-000001-{}-0.{extension}\"", seq + 1);
         assert_eq!(header(&original, "content-disposition"), name);
     }
     let page = desk.get(TICKET).await.text();
@@ -461,13 +462,13 @@ async fn content_is_kept_once_and_goes_a_day_after_the_last_that_names_it() {
     let mut db = sqlx::PgConnection::connect(&scene.gateway.database_url).await.unwrap();
     let a_day = "UPDATE media_object SET unused_since = unused_since - interval '25 hours'";
     assert_eq!(scene.count("media_object WHERE unused_since IS NULL").await, 1);
-    sql(&mut db, "DELETE FROM media WHERE seq = 1").await;
+    sql(&mut db, "DELETE FROM media WHERE seq = 2").await;
     sql(&mut db, a_day).await;
     assert_eq!(app.media.tidy().await.unwrap(), 0, "the other message names it");
     let desk = scene.officer().await;
     assert_eq!(desk.get(&medium(2, "original")).await.body, photo);
 
-    sql(&mut db, "DELETE FROM media WHERE seq = 2").await;
+    sql(&mut db, "DELETE FROM media WHERE seq = 3").await;
     assert_eq!(app.media.tidy().await.unwrap(), 0, "not at once");
     sql(&mut db, a_day).await;
     // It comes again at the last moment.
@@ -483,41 +484,6 @@ async fn content_is_kept_once_and_goes_a_day_after_the_last_that_names_it() {
     assert!(!there(Variant::Original).await && !there(Variant::Thumb).await);
     assert_eq!(scene.count("media_object").await, 0);
     scene.gateway.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn what_a_page_brings_is_kept_where_it_is_a_photo_voice_or_video() {
-    let gateway = Spec::at(at(NOW)).start().await;
-    let mut said = submission("upload-1", "材料照片");
-    said.attachments = vec![Attachment {
-        kind: AttachmentKind::Image,
-        reference: "upload".to_owned(),
-        label: None,
-    }];
-    gateway.app.intake.accept(gateway.office, said).await.unwrap();
-    let desk = Desk::login(&gateway, "zhao.min").await;
-    assert!(desk.get(TICKET).await.text().contains("<p>图片</p>"), "as the channel says");
-    let ticket = RegisterNumber::new(2026, 1).unwrap();
-    let key = Key { office: gateway.office, ticket, seq: 1, n: 0 };
-    let media = &gateway.app.media;
-    let (image, now) = (AttachmentKind::Image, gateway.clock.now());
-    for (bytes, refusal) in [
-        (&b""[..], KeepError::Empty),
-        (b"<svg/>", KeepError::Type),
-        (b"PK\x03\x04", KeepError::Type),
-    ] {
-        let refused = media.keep_upload(key, image, "test", bytes.into(), now).await.unwrap_err();
-        assert_eq!(refused.to_string(), refusal.to_string());
-    }
-    let photo = jpeg(30, 20);
-    for _ in 0..2 {
-        let content = media.keep_upload(key, image, "test", photo.clone().into(), now).await;
-        let content = content.unwrap();
-        assert_eq!((content.kind, content.copies), (Type::Jpeg, Copies::Picture));
-    }
-    assert!(desk.get(TICKET).await.text().contains(&medium(1, "thumb")));
-    assert_eq!(desk.get(&medium(1, "original")).await.body, photo);
-    gateway.stop().await;
 }
 
 /// A bucket in memory, which wants to see a signature.

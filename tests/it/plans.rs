@@ -6,7 +6,7 @@ use serde_json::Value;
 use sqlx::{Connection, PgConnection};
 
 /// Tables that grow for ever.
-const LARGE: [&str; 18] = [
+const LARGE: [&str; 21] = [
     "ticket",
     "in_hand",
     "event",
@@ -15,6 +15,9 @@ const LARGE: [&str; 18] = [
     "inbound",
     "outbox",
     "notice",
+    "citizen_attempt",
+    "citizen_link",
+    "citizen_upload",
     "conversation",
     "held",
     "reply",

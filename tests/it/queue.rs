@@ -292,7 +292,7 @@ async fn r7_what_staff_do_to_a_ticket_changes_no_index_of_it_and_keeps_its_lists
         },
         |t| t.refer(UnitId(2)),
         |t| t.resolve(Outcome::Solved, "已补办", "已补办"),
-        |t| t.evaluate(Evaluation::Satisfied),
+        |t| t.evaluate(Evaluation::Satisfied, None),
     ];
     let step = async |db: &mut PgConnection, n: i64, step: Step| {
         let ticket = RegisterNumber::new(2026, i32::try_from(n * 200).unwrap()).unwrap();

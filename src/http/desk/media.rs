@@ -54,6 +54,8 @@ impl Piece {
             format!("{what}，{size}")
         } else if content.kind == Type::Mp4 {
             format!("{what}，{size}，请下载后观看")
+        } else if row.kind == AttachmentKind::File {
+            format!("{label}，{size}，请下载后查看")
         } else if row.kind == AttachmentKind::Image {
             format!("{what}，{size}，不能在这里显示，可以下载原件；来历不明时请勿打开")
         } else {
@@ -71,6 +73,7 @@ fn what(kind: AttachmentKind) -> &'static str {
         AttachmentKind::Video => "视频",
         AttachmentKind::Location => "位置",
         AttachmentKind::Link => "链接",
+        AttachmentKind::File => "文件",
     }
 }
 

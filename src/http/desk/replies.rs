@@ -5,6 +5,7 @@ use super::{
     session::{Csrf, LoggedIn},
 };
 use crate::{
+    citizen::token::Links,
     domain::{id::ReplyId, register::RegisterNumber},
     http::Shared,
     offices::Office,
@@ -42,9 +43,10 @@ impl Telling {
         row: &ReplyRow,
         office: &Office,
         ticket: RegisterNumber,
+        links: &Links,
         now: DateTime<Utc>,
     ) -> Self {
-        let link = reply::page_link(office, ticket);
+        let link = links.url(office.id, ticket, row.created_at);
         let link = link.as_deref();
         let words = reply::words(office, ticket, row.kind, &row.facts, link, row.created_at);
         Self {

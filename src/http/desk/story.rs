@@ -4,7 +4,7 @@ use super::media::Piece;
 use crate::{
     domain::{
         event::Happened,
-        ticket::{Cause, Closing, Evaluation, Outcome},
+        ticket::{Cause, Closing, Outcome},
         timer::TimerKind,
     },
     store::{
@@ -176,6 +176,7 @@ fn attachment(attachment: &Attachment) -> String {
         AttachmentKind::Video => "视频",
         AttachmentKind::Location => "位置",
         AttachmentKind::Link => "链接",
+        AttachmentKind::File => "文件",
     };
     match &attachment.label {
         Some(label) => format!("{what}:{label}"),
@@ -203,10 +204,11 @@ fn title(happened: &Happened, units: &[Unit], now: DateTime<Utc>) -> String {
                 provisional(p)
             )
         }
-        Happened::MessageReceived { channel, urgent: true, .. } => {
-            format!("通过{}补充，列为紧急", channel.label())
+        Happened::MessageReceived { channel, urgent, page, .. } => {
+            let place = if *page { "查询页" } else { channel.label() };
+            let urgent = if *urgent { "，列为紧急" } else { "" };
+            format!("通过{place}补充{urgent}")
         }
-        Happened::MessageReceived { channel, .. } => format!("通过{}补充", channel.label()),
         Happened::Claimed { .. } => "认领，首次接待，负责到底".to_owned(),
         Happened::Triaged { cause } => {
             format!("判定原因：{}", cause_label(*cause))
@@ -264,9 +266,10 @@ fn title(happened: &Happened, units: &[Unit], now: DateTime<Utc>) -> String {
             };
             format!("答复办结，{outcome}；办理意见：{opinion}")
         }
-        Happened::Evaluated { evaluation } => {
-            format!("群众评价：{}", grade_label(*evaluation))
-        }
+        Happened::Evaluated { evaluation, text } => match text {
+            Some(text) => format!("群众评价：{}。{text}", evaluation.label()),
+            None => format!("群众评价：{}", evaluation.label()),
+        },
         Happened::Closed { closing } => match closing {
             Closing::Evaluated(_) => "销号".to_owned(),
             Closing::WithoutEvaluation(reason) => format!("销号（没有评价：{reason}）"),
@@ -300,15 +303,5 @@ pub(super) fn outcome_label(outcome: &Outcome) -> &'static str {
         Outcome::Withdrawn => "群众撤回",
         Outcome::Unreachable => "多次联系不上",
         Outcome::Duplicate { .. } => "与另一件重复",
-    }
-}
-
-pub(super) fn grade_label(evaluation: Evaluation) -> &'static str {
-    match evaluation {
-        Evaluation::VerySatisfied => "非常满意",
-        Evaluation::Satisfied => "满意",
-        Evaluation::FairlySatisfied => "基本满意",
-        Evaluation::Dissatisfied => "不满意",
-        Evaluation::VeryDissatisfied => "非常不满意",
     }
 }

@@ -173,7 +173,10 @@ pub(super) async fn show(
     let became = shown.done.unwrap_or_default();
     let story =
         story::tell(&whole, &media, &ticket.display(&frame.office.prefix), &taken_in, &units, now);
-    let replies = replies.iter().map(|row| Telling::new(row, &frame.office, ticket, now)).collect();
+    let replies = replies
+        .iter()
+        .map(|row| Telling::new(row, &frame.office, ticket, &app.citizen.links, now))
+        .collect();
     let offers = acts::offers(&whole, &frame.office, &frame.session, &units, now);
     let done = acts::done(&became);
     Ok(html(&TicketPage {
@@ -218,11 +221,11 @@ pub(super) async fn show(
                 Some((story::outcome_label(outcome), None))
             }
             Some(TicketState::Evaluated { outcome, evaluation, .. }) => {
-                Some((story::outcome_label(outcome), Some(story::grade_label(*evaluation))))
+                Some((story::outcome_label(outcome), Some(evaluation.label())))
             }
             Some(TicketState::Closed { outcome, closing, .. }) => {
                 let grade = match closing {
-                    Closing::Evaluated(evaluation) => Some(story::grade_label(*evaluation)),
+                    Closing::Evaluated(evaluation) => Some(evaluation.label()),
                     Closing::WithoutEvaluation(_) => None,
                 };
                 Some((story::outcome_label(outcome), grade))

@@ -492,13 +492,17 @@ async fn visitor(Of(shared): Of<Arc<Shared>>, Query(query): Query<Parameters>) -
             return Err(40_163);
         }
         let token = hex::encode(rand::random::<[u8; 16]>());
-        Ok(Json(json!({
+        let mut visitor = json!({
             "access_token": token,
             "expires_in": 7200,
             "openid": visit.openid,
             "scope": "snsapi_base",
-        }))
-        .into_response())
+        });
+        if state.switches.snapshot_users {
+            visitor["openid"] = json!(format!("o{}", hex::encode(rand::random::<[u8; 13]>())));
+            visitor["is_snapshotuser"] = json!(1);
+        }
+        Ok(Json(visitor).into_response())
     };
     answer(outcome.await)
 }

@@ -159,6 +159,13 @@ impl StandIn {
         state.citizen(openid).map(|citizen| citizen.talk.clone()).unwrap_or_default()
     }
 
+    /// A photo that a citizen has sent, to be fetched under the id that is returned.
+    #[must_use]
+    pub fn photo(&self, jpeg: bytes::Bytes) -> String {
+        let now = self.0.now();
+        self.0.state().keep("image/jpeg", "photo.jpg", jpeg, now)
+    }
+
     /// The server id of the last [`Act::PageVoice`].
     #[must_use]
     pub fn page_voice(&self) -> Option<String> {
