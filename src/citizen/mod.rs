@@ -102,6 +102,8 @@ pub async fn withdraw(
         store::ticket::lock(db, office.id, ticket).await?.ok_or(CitizenError::NoTicket)?;
     let happened = locked.ticket.withdraw(Some(&reason)).map_err(CitizenError::NotAllowed)?;
     store::ticket::write(db, &mut locked, Actor::Citizen, &happened, now).await?;
+    // What they write from now on is another matter.
+    store::conversation::set_grows(db, office.id, ticket, false).await?;
     tell(db, office, ticket, "withdrawn", false, json!({}), now).await?;
     Ok(())
 }

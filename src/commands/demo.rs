@@ -3,6 +3,7 @@ use super::{
     serve::listen,
     simulate::{Access, HotlineAccess, Outside, StaffAccess, WechatAccess, wechat_platform},
     sql, store as failed,
+    wechat::menu,
 };
 use base64::{Engine, prelude::BASE64_STANDARD_NO_PAD};
 use chrono::{Datelike, Days, NaiveTime, TimeZone};
@@ -22,7 +23,7 @@ use intake_gateway::{
     },
     telemetry, wording,
 };
-use intake_wechat::platform::{Button, Menu, PlatformError, QrLife};
+use intake_wechat::platform::{PlatformError, QrLife};
 use secrecy::ExposeSecret;
 use sqlx::{PgConnection, PgPool};
 use std::{path::Path, process::ExitCode, sync::Arc};
@@ -105,7 +106,7 @@ pub async fn run(file: Option<&Path>, access: &Path) -> Result<ExitCode, StartEr
         Ok(listener) => listener,
         Err(_) => wechat_platform::bind((PLATFORM.0, 0).into()).await?,
     };
-    let config = Config::load_over(&secrets.config(&address(&platform)), file)
+    let mut config = Config::load_over(&secrets.config(&address(&platform)), file)
         .map_err(|error| StartError::new(error.to_string()))?;
     telemetry::logs(config.log.json, &config.log.filter);
     let stop = CancellationToken::new();
@@ -116,6 +117,9 @@ pub async fn run(file: Option<&Path>, access: &Path) -> Result<ExitCode, StartEr
     });
     // Ports first: a second demo should say so before it touches anything.
     let (public, ops) = listen(&config).await?;
+    if config.http.public_url.is_empty() {
+        config.http.public_url = address(&public);
+    }
     let pool = gateway::connect(&config).await?;
     gateway::migrate(&pool).await?;
     let (office, staff, api_token) = set_up(&pool).await?;
@@ -188,11 +192,7 @@ async fn put_up(config: &Config, pool: &PgPool, office: OfficeId) -> Result<(), 
     let platform = platform(&account.settings, office, pool.clone(), Arc::new(tokens))
         .map_err(|(key, says)| StartError::new(format!("wechat[0].{key} {says}")))?;
     let Some(platform) = platform else { return Ok(()) };
-    let click = |name: &str, key: &str| Button::Click { name: name.into(), key: key.into() };
-    let more = vec![click("评价", "EVALUATE"), click("人工", "HUMAN"), click("帮助", "HELP")];
-    let more = Button::Group { name: "服务".to_owned(), buttons: more };
-    let menu =
-        Menu { buttons: vec![click("我要反映", "NEW"), click("查进度", "PROGRESS"), more] };
+    let menu = menu(config.citizen_url(), &account.settings.id);
     platform.create_menu(&menu).await.map_err(refused)?;
     platform.qr_code("反映窗口", QrLife::Permanent).await.map_err(refused)?;
     Ok(())

@@ -39,7 +39,7 @@ pub async fn run(command: Command, config: &Config) -> Result<ExitCode, StartErr
     match command {
         Command::Menu { account, show } => {
             let id = account_id(config, account.as_deref())?;
-            let menu = menu(&config.http.public_url, id);
+            let menu = menu(config.citizen_url(), id);
             menu.check().map_err(|error| StartError::new(error.to_string()))?;
             if show {
                 let text = serde_json::to_string_pretty(&menu);

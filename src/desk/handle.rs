@@ -107,6 +107,8 @@ pub async fn hand_up(deed: Deed<'_>, opinion: &str) -> Result<Done, DeskError> {
     work.run_limit().await?;
     let data = serde_json::json!({
         "level": to, "due_at": due.at, "provisional": due.provisional, "accountable": accountable,
+        // Not its words, which are for the house: a citizen is told that it is no delay.
+        "opinion": true,
     });
     let urgent = work.locked.urgent;
     work.tell_staff("raised", urgent, &data).await?;

@@ -124,7 +124,7 @@ fn as_name(name: &str) -> Option<String> {
     let fits = if double { (3..=4).contains(&length) } else { single && (2..=3).contains(&length) };
     // 「高工」 has the form of a name; so have a few hundred words. These are the ones that a citizen
     // uses of himself.
-    const NONE: [&str; 14] = [
+    const NONE: [&str; 20] = [
         "农民",
         "农民工",
         "工人",
@@ -139,8 +139,16 @@ fn as_name(name: &str) -> Option<String> {
         "老师",
         "马上",
         "明天",
+        "谢谢",
+        "麻烦",
+        "解决",
+        "高兴",
+        "方便",
+        "时间",
     ];
-    (fits && !NONE.contains(&name)).then(|| name.to_owned())
+    // Nobody is called so; most other words of this form have one of these.
+    let spoken = |c: char| "您你我他它们了没不吗吧么什".contains(c);
+    (fits && !NONE.contains(&name) && !name.contains(spoken)).then(|| name.to_owned())
 }
 
 fn is_han(c: char) -> bool {
@@ -184,6 +192,10 @@ mod tests {
             "从 2026-11-25 等到现在",
             "补贴 1200 元没发",
             "还没解决",
+            "谢谢您",
+            "麻烦您",
+            "解决了",
+            "高兴",
             "12333 打不通",
         ] {
             assert_eq!(both(text, true), (None, None), "{text}");

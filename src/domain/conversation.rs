@@ -142,6 +142,8 @@ impl Talk {
                 Command::Arrived { .. } => Turn::TellHowToReport,
                 Command::Choice(id) => chosen(id).unwrap_or(Turn::TellHelp),
             },
+            // 「谢谢」 to our question answers it not: what was kept and what comes stay beside.
+            Meaning::Greeting if beside_open && has_open => Turn::AskWhatIsNew,
             Meaning::Greeting if has_open => Turn::AppendQuietly,
             Meaning::Greeting => Turn::TellHowToReport,
             Meaning::Statement if beside_open => Turn::Open,
@@ -282,6 +284,8 @@ mod tests {
         let new = asked(Question::WhatIsNew(number(1)));
         assert_eq!(new.turn(says("还有路坏了"), true, now()), Turn::Open);
         assert_eq!(new.turn(PHOTO, true, now()), Turn::HoldForWords);
+        let thanks = Message { meaning: &Meaning::Greeting, text: "谢谢" };
+        assert_eq!(new.turn(thanks, true, now()), Turn::AskWhatIsNew);
     }
 
     #[test]

@@ -596,11 +596,12 @@ impl<'a> Builder<'a> {
         let Incoming { office, submission, received_at, digest } = waiting;
         let alarming = submission.urgent || office.policy.sounds_urgent(&submission.text);
         let head = self.head(office.id, ticket)?;
+        // The next words after we asked; 「麻烦您」 and 「高兴」 later on are no names.
+        let asked = head.events <= 2 && submission.meaning == Meaning::Statement;
         let becomes_urgent = alarming && !head.urgent;
         head.urgent |= alarming;
-        // Asked for at registration, so that a text which is nothing but a name is one.
         let given = match submission.channel {
-            ChannelKind::Wechat => contact::recognise(&submission.text, true),
+            ChannelKind::Wechat => contact::recognise(&submission.text, asked),
             _ => Contact::default(),
         };
         let contact = !given.is_empty();

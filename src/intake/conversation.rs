@@ -55,8 +55,9 @@ pub(super) async fn take(
     let mut talk = seen.talk.clone().unwrap_or_default();
     if seen.open_ticket.is_none() && talk.beside {
         // The matter that grew last is over: the one that was set aside before it grows again.
-        match store::conversation::open_matters(db, office.id, thread).await?.first() {
-            None => talk.beside = false,
+        let matters = store::conversation::open_matters(db, office.id, thread).await?;
+        match matters.iter().find(|matter| !matter.is_withdrawn()) {
+            None => talk.beside = !matters.is_empty(),
             Some(matter) => {
                 store::conversation::set_grows(db, office.id, matter.ticket, true).await?;
                 seen = look(db, incoming).await?;
@@ -290,18 +291,26 @@ impl Scene<'_> {
         Ok(*self.talk.by_itself_at.get_or_insert(self.now + wait))
     }
 
+    /// What is still to be done or judged, the newest first.
     async fn matters(&mut self) -> Result<Vec<Matter>, StoreError> {
-        store::conversation::open_matters(self.db, self.office.id, self.thread).await
+        let office = self.office.id;
+        let mut matters = store::conversation::open_matters(self.db, office, self.thread).await?;
+        matters.retain(|matter| !matter.is_withdrawn());
+        Ok(matters)
     }
 
     async fn standings(&mut self) -> Result<Vec<Standing>, StoreError> {
-        let matters = self.matters().await?;
+        let (matters, now) = (self.matters().await?, self.now);
         let standing = |matter: Matter| Standing {
             number: self.number(matter.ticket),
             state: matter.state.name().to_owned(),
             registered_at: matter.registered_at,
             due_at: matter.due_at,
             provisional: matter.provisional,
+            late: match &matter.state {
+                State::AwaitingCitizen { until, .. } => *until <= now,
+                _ => matter.due_at <= now,
+            },
             missing: match matter.state {
                 State::AwaitingCitizen { missing, until, .. } => Some((missing, until)),
                 _ => None,
@@ -382,6 +391,8 @@ impl Scene<'_> {
             Err(_) => return Ok(Said::NothingToWithdraw),
         }
         store::timer::cancel_all(self.db, self.office.id, ticket).await?;
+        // Should it be taken up again, their words grow it again.
+        self.talk.beside = true;
         self.changed(committed);
         Ok(Said::Withdrawn { number })
     }

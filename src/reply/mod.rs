@@ -284,6 +284,9 @@ impl Replies {
         if may_at > now {
             return self.move_on(due, &Then::Again(may_at, due.lane.clone())).await;
         }
+        if due.kind == Telling::Raised && !self.is_still_raised(due).await? {
+            return self.move_on(due, &Then::Failed).await;
+        }
         let ways = self.ways(due).await?;
         let path = match path::next(|path| ways.has(path, due.kind), &due.before, now) {
             Next::Try(path) => path,
@@ -318,6 +321,17 @@ impl Replies {
             message_id: None,
         });
         self.end(due, &begun, path, end).await
+    }
+
+    /// A rise waits for the office to open: by then the matter may be answered, or higher up.
+    async fn is_still_raised(&self, due: &Due) -> Result<bool, StoreError> {
+        let state = store::within(CALL_WITHIN, async {
+            let mut db = self.pool.acquire().await?;
+            store::citizen::state(&mut db, due.office, due.ticket).await
+        });
+        let presses = state.await?.is_some_and(|state| state.is_pressing());
+        let level = due.facts.get("level").and_then(serde_json::Value::as_i64);
+        Ok(presses && level.is_none_or(|level| i64::from(due.level) <= level))
     }
 
     async fn ways(&self, due: &Due) -> Result<Ways<'_>, StoreError> {

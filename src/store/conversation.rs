@@ -5,7 +5,7 @@ use crate::domain::{
     conversation::{Question, Talk},
     id::OfficeId,
     register::RegisterNumber,
-    ticket::State,
+    ticket::{Outcome, State},
 };
 use chrono::{DateTime, Utc};
 use intake_contract::{Said, Submission};
@@ -298,6 +298,14 @@ pub struct Matter {
     pub due_at: DateTime<Utc>,
     /// Whether that date is a forecast.
     pub provisional: bool,
+}
+
+impl Matter {
+    /// Whether the citizen has taken it back.
+    #[must_use]
+    pub fn is_withdrawn(&self) -> bool {
+        matches!(self.state, State::Resolved { outcome: Outcome::Withdrawn, .. })
+    }
 }
 
 /// A citizen's open matters, the newest first.

@@ -158,6 +158,7 @@ async fn rd4_2_a_matter_goes_from_its_claim_to_its_end_and_back_on_the_record() 
     assert!(page.contains("已继续办理") && page.contains("办理中"), "{page}");
     let page = zhao.did(FIRST, "raise", &[("opinion", "政策不明，请研究")]).await;
     assert!(page.contains("提请升级到 3 级（中心班子）") && page.contains("政策不明，请研究"));
+    assert_eq!(told(&gateway, "raised").await[0]["opinion"], true, "the citizen reads of no delay");
 
     let answer = [("outcome", "solved"), ("opinion", "已补办社保卡"), ("answer", "您的卡办好了")];
     let page = zhao.did(FIRST, "resolve", &answer).await;

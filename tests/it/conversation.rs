@@ -382,6 +382,10 @@ async fn a_matter_is_withdrawn_after_a_confirmation_only() {
     assert_eq!(number(&gateway.pool, outcome).await, 1);
     let told = "SELECT count(*) FROM outbox WHERE kind = 'withdrawn'";
     assert_eq!(number(&gateway.pool, told).await, 1);
+    assert!(says(&gateway, "进度", "7").await.contains("没有正在办理的反映"));
+    assert!(says(&gateway, "评价", "8").await.contains("没有等待评价的反映"));
+    let new = says(&gateway, "路灯坏了", "9").await;
+    assert!(new.contains("已登记，编号 BCS-2026-000002"), "{new}");
     is_sound(&gateway).await;
 }
 
@@ -391,7 +395,7 @@ async fn who_asks_for_a_person_is_told_how_and_the_handler_is_told_too() {
     assert!(says(&gateway, "人工", "1").await.contains("到窗口来"));
     says(&gateway, "楼道的灯坏了", "2").await;
     let reply = sends(&gateway, &tapped(gateway.clock.now(), "PERSON")).await;
-    assert!(reply.contains("已转告 BCS-2026-000001 的经办人"), "{reply}");
+    assert!(reply.contains("已记在 BCS-2026-000001 上"), "{reply}");
     let told = "SELECT count(*) FROM outbox WHERE kind = 'person_wanted'";
     assert_eq!(number(&gateway.pool, told).await, 1);
     assert!(says(&gateway, "帮助", "3").await.contains("回复“进度”"));

@@ -140,6 +140,10 @@ pub struct Standing {
     pub due_at: DateTime<Utc>,
     /// Whether that date may not be told.
     pub provisional: bool,
+    /// Whether that date, or the one by which the citizen is to bring something, was past when it
+    /// was asked.
+    #[serde(default)]
+    pub late: bool,
     /// What the citizen is asked for, and by when.
     pub missing: Option<(String, DateTime<Utc>)>,
     /// The citizen's page of it, where there is one.

@@ -114,8 +114,14 @@ const GREETINGS: [&str; 33] = [
     "打扰了",
 ];
 
+/// What the platform delivers instead of a sticker.
+const UNDELIVERED: &str = "【收到不支持的消息类型，暂无法显示】";
+
 /// A greeting, thanks, a sticker (`[微笑]`, emoji), marks, or a bare number: opens nothing.
 fn is_greeting(text: &str) -> bool {
+    if text.trim() == UNDELIVERED {
+        return true;
+    }
     let spoken = without_stickers(text);
     // `你好，在吗？` is two greetings.
     let mut parts = spoken.split(|c: char| !c.is_alphanumeric()).filter(|part| !part.is_empty());
@@ -182,6 +188,7 @@ mod tests {
             "。",
             "  好的 ",
             "收到了",
+            "【收到不支持的消息类型，暂无法显示】",
         ] {
             assert_eq!(of_text(greeting), Meaning::Greeting, "{greeting}");
         }

@@ -60,7 +60,7 @@ impl ServiceWords {
                 "收到了，已经留好。请告诉我们：是 {number} 那件事，回复 1；是新的事，回复 2。"
             ),
             Said::OldOrNew { number, by_itself_at, .. } => format!(
-                "收到了，已经留好。您的反映 {number} 前几天已办结。您说的还是那件事，请回复 1，我们接着办；是新的事，请回复 2。不回复的话，{}按新的反映登记。",
+                "收到了，已经留好。您的反映 {number} 已办结。您说的还是那件事，请回复 1，我们接着办；是新的事，请回复 2。不回复的话，{}按新的反映登记。",
                 clock(*by_itself_at)
             ),
             Said::NextIsNew { number } => format!(
@@ -104,7 +104,7 @@ impl ServiceWords {
             Said::NotWithdrawn { number } => format!("好的，{number} 继续办理。"),
             Said::NothingToWithdraw => "您在这里没有可以撤回的反映。".to_owned(),
             Said::Person { number: Some(number) } => format!(
-                "已转告 {number} 的经办人，请他联系您。着急的话，{}{}",
+                "已记在 {number} 上，工作人员上班时会看到并联系您。着急的话，{}{}",
                 self.person(),
                 self.opening_hours
             ),
@@ -161,7 +161,7 @@ impl ServiceWords {
                 format!("已收到，补充到您的反映 {number}。经办人查看后接着办理。")
             }
             Kept::AppendedAfterAnswer => format!(
-                "已收到，补充到您的反映 {number}，经办人会看到。这件事已经答复过，请回复“评价”告诉我们是否满意。"
+                "已收到，补充到您的反映 {number}，经办人会看到。这件事已经答复过，还没评价的，请回复“评价”告诉我们是否满意。"
             ),
             Kept::Appended => format!("已收到，补充到您的反映 {number}。{due}。"),
         }
@@ -175,7 +175,9 @@ fn page(what: &str, link: Option<&str>) -> String {
 
 /// Where a matter stands, in one sentence.
 fn stands(standing: &Standing) -> String {
-    let due = if standing.provisional {
+    let due = if standing.late {
+        "已超过承诺日期，我们已报上级督办，会尽快答复".to_owned()
+    } else if standing.provisional {
         "答复日期要等国务院公布放假安排后才能确定".to_owned()
     } else {
         format!("最晚{}前答复", said(standing.due_at))
@@ -183,6 +185,9 @@ fn stands(standing: &Standing) -> String {
     match standing.state.as_str() {
         "registered" => format!("已登记，等待办理，{due}"),
         "awaiting_citizen" => match &standing.missing {
+            Some((missing, until)) if standing.late => {
+                format!("等您补充：{missing}，原定{}前，已经过了，还能补，请尽快", said(*until))
+            }
             Some((missing, until)) => {
                 format!("等您补充：{missing}，请在{}前补来", said(*until))
             }

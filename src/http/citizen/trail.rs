@@ -98,7 +98,7 @@ fn step(event: &EventRow, whole: &Whole, now: DateTime<Utc>) -> Option<Step> {
         Happened::Reopened { due_at, provisional, .. } => {
             of(format!("重新办理，{}", answer_by(&due_at, provisional)), None, false)
         }
-        Happened::PersonWanted => of("您要求人工联系，窗口已知道".to_owned(), None, false),
+        Happened::PersonWanted => of("您要求人工联系，已记下".to_owned(), None, false),
         // Work inside the house.
         Happened::Triaged { .. }
         | Happened::FollowUpDue { .. }

@@ -47,7 +47,8 @@ impl Telling {
         now: DateTime<Utc>,
     ) -> Self {
         let link = links.url(office.id, ticket, row.created_at);
-        let link = link.as_deref();
+        // On the telephone there is no page below.
+        let link = link.as_deref().filter(|_| !matches!(row.state.as_str(), "call" | "called"));
         let words = reply::words(office, ticket, row.kind, &row.facts, link, row.created_at);
         Self {
             id: row.id.0,

@@ -170,7 +170,13 @@ fn line(entry: &Entry) -> Line {
     };
     let local = FixedOffset::east_opt(8 * 3600).map(|zone| entry.at.with_timezone(&zone));
     let time = local.map(|at| at.format("%-m月%-d日 %H:%M:%S").to_string()).unwrap_or_default();
-    Line { time, class, label, entry: entry.clone() }
+    let mut entry = entry.clone();
+    if entry.link.is_none() && !matches!(entry.how, How::Said | How::Did) {
+        // As on a telephone, an address can be tapped.
+        let address = |word: &str| word.find("http").map(|at| word[at..].to_owned());
+        entry.link = entry.text.split_whitespace().find_map(address);
+    }
+    Line { time, class, label, entry }
 }
 
 async fn talk(State(shared): State<Arc<Shared>>, Path(n): Path<usize>) -> Response {
