@@ -44,7 +44,15 @@ pub(super) fn show(kind: Type, bytes: &[u8]) -> Option<Shown> {
     reader.limits(limits);
     let mut decoder = reader.into_decoder().ok()?;
     let (width, height) = decoder.dimensions();
-    if u64::from(width) * u64::from(height) > PIXELS || decoder.total_bytes() > ALLOCATES {
+    let pixels = u64::from(width) * u64::from(height);
+    // What the decoders keep beside the picture itself, and count nowhere: coefficients of 16 bits
+    // for all scans, and all four channels of what has three.
+    let beside = match kind {
+        Type::Jpeg if is_progressive(bytes) => decoder.total_bytes() * 2,
+        Type::Webp => pixels * 4,
+        _ => 0,
+    };
+    if pixels > PIXELS || decoder.total_bytes().saturating_add(beside) > ALLOCATES {
         return None;
     }
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
@@ -56,6 +64,25 @@ pub(super) fn show(kind: Type, bytes: &[u8]) -> Option<Shown> {
     let preview = jpeg(&picture, 85)?;
     let thumb = jpeg(&at_most(picture, THUMB), 75)?;
     Some(Shown { preview, thumb })
+}
+
+/// Whether a JPEG comes in several scans, by the first frame's marker.
+fn is_progressive(bytes: &[u8]) -> bool {
+    let mut rest = bytes.get(2..).unwrap_or_default();
+    while let [0xff, marker, after @ ..] = rest {
+        match (marker, after) {
+            (0xc2 | 0xc6 | 0xca | 0xce, _) => return true,
+            (0xff, _) => rest = &rest[1..], // a fill byte
+            (0xda, _) => return false,
+            (_, [high, low, ..]) => {
+                let length = usize::from(u16::from_be_bytes([*high, *low]));
+                rest = after.get(length..).unwrap_or_default();
+            }
+            _ => return false,
+        }
+    }
+    // Out of step: the decoder may read on all the same.
+    true
 }
 
 fn at_most(picture: DynamicImage, side: u32) -> DynamicImage {
