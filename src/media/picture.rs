@@ -112,3 +112,25 @@ fn jpeg(picture: &DynamicImage, quality: u8) -> Option<Bytes> {
     picture.write_with_encoder(JpegEncoder::new_with_quality(&mut bytes, quality)).ok()?;
     Some(bytes.into())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_jpeg_in_several_scans_is_told_by_its_frame_and_not_by_what_stands_before() {
+        let plain = jpeg(&DynamicImage::new_rgb8(20, 10), 80).expect("a picture");
+        assert!(!is_progressive(&plain));
+        assert!(show(Type::Jpeg, &plain).is_some());
+        let mut scans = plain.to_vec();
+        let frame = scans.windows(2).position(|two| two == [0xff, 0xc0]).expect("a frame");
+        scans[frame + 1] = 0xc2;
+        // A comment that looks like a frame, and a byte that fills.
+        let before = [0xff, 0xfe, 0, 4, 0xff, 0xc0, 0xff];
+        scans.splice(2..2, before);
+        assert!(is_progressive(&scans));
+        let comment = [&plain[..2], &[0xff, 0xfe, 0, 4, 0xff, 0xc2], &plain[2..]].concat();
+        assert!(!is_progressive(&comment));
+        assert!(is_progressive(b"\xff\xd8\xff\xe0"), "cut off: nothing is known");
+    }
+}
