@@ -78,7 +78,7 @@ fn is_progressive(bytes: &[u8]) -> bool {
                 let length = usize::from(u16::from_be_bytes([*high, *low]));
                 rest = after.get(length..).unwrap_or_default();
             }
-            _ => return false,
+            _ => break,
         }
     }
     // Out of step: the decoder may read on all the same.

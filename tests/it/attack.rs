@@ -542,7 +542,6 @@ async fn s27_a_log_at_debug_names_nobody_and_opens_nothing() {
         "oSecret77",
         "欧阳秘密",
         "13912345678",
-        "5678",
         "补助没发",
         "13900001234",
         "Kode88",
