@@ -12,6 +12,9 @@ use intake_contract::{Command, Meaning};
 const REMEMBERED: TimeDelta = TimeDelta::days(7);
 /// For so long a question of ours waits for its answer.
 const ANSWERED_WITHIN: TimeDelta = TimeDelta::hours(2);
+/// So many messages are kept without a ticket; with the next one they are registered. Whoever sends
+/// a whole album waits for no words, and what is registered in one go stays small.
+const KEPT: i32 = 30;
 
 /// What is remembered of a citizen's conversation beside the tickets themselves.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -147,8 +150,10 @@ impl Talk {
             Meaning::Greeting if has_open => Turn::AppendQuietly,
             Meaning::Greeting => Turn::TellHowToReport,
             Meaning::Statement if beside_open => Turn::Open,
+            Meaning::Bare if beside_open && self.held >= KEPT => Turn::Open,
             Meaning::Bare if beside_open => Turn::HoldForWords,
             Meaning::Statement | Meaning::Bare if has_open => Turn::Append,
+            Meaning::Statement | Meaning::Bare if self.held >= KEPT => Turn::Open,
             Meaning::Statement | Meaning::Bare => {
                 let bare = *message.meaning == Meaning::Bare;
                 match (question, self.closed_lately(now)) {
@@ -251,6 +256,8 @@ mod tests {
         let holding = Talk { held: 1, ..talk };
         assert_eq!(holding.turn(says("灯坏了"), false, now()), Turn::Open);
         assert!(holding.matters(&Meaning::Statement, true, now()), "what is kept goes along");
+        let full = Talk { held: KEPT, ..holding };
+        assert_eq!(full.turn(PHOTO, false, now()), Turn::Open, "an album is no heap");
     }
 
     #[test]

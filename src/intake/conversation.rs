@@ -77,6 +77,8 @@ pub(super) async fn take(
             Told::Made(scene.register(Some(incoming), &mut committed).await?)
         }
         Turn::OpenHeld => {
+            // The old matter may have been taken up again since it was asked.
+            scene.set_open_aside().await?;
             let made = scene.register(None, &mut committed).await?;
             store::conversation::record_made(scene.db, office.id, submission, digest, now, &made)
                 .await?;

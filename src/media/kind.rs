@@ -13,12 +13,13 @@ pub enum Type {
     Mp3,
     Wav,
     Mp4,
+    Pdf,
     /// Anything else; only ever given out as a file.
     Other,
 }
 
 /// Every type with its MIME type and the extension of a downloaded file.
-const TYPES: [(Type, &str, &str); 10] = [
+const TYPES: [(Type, &str, &str); 11] = [
     (Type::Jpeg, "image/jpeg", "jpg"),
     (Type::Png, "image/png", "png"),
     (Type::Gif, "image/gif", "gif"),
@@ -28,6 +29,7 @@ const TYPES: [(Type, &str, &str); 10] = [
     (Type::Mp3, "audio/mpeg", "mp3"),
     (Type::Wav, "audio/wav", "wav"),
     (Type::Mp4, "video/mp4", "mp4"),
+    (Type::Pdf, "application/pdf", "pdf"),
     (Type::Other, "application/octet-stream", "bin"),
 ];
 
@@ -55,6 +57,7 @@ impl Type {
             {
                 Self::Mp4
             }
+            [b'%', b'P', b'D', b'F', b'-', ..] => Self::Pdf,
             _ if bytes.starts_with(b"#!AMR\n") => Self::AmrNarrow,
             _ if bytes.starts_with(b"#!AMR-WB\n") => Self::AmrWide,
             _ => Self::Other,
@@ -68,7 +71,7 @@ impl Type {
     }
 
     fn row(self) -> (Self, &'static str, &'static str) {
-        TYPES.into_iter().find(|known| known.0 == self).unwrap_or(TYPES[9])
+        TYPES.into_iter().find(|known| known.0 == self).unwrap_or(TYPES[10])
     }
 
     /// Its MIME type.
@@ -105,6 +108,7 @@ mod tests {
             (b"#!AMR-WB\n\x7c", Type::AmrWide),
             (b"\0\0\0\x18ftypmp42", Type::Mp4),
             (b"\0\0\0\x18ftypheic", Type::Other),
+            (b"%PDF-1.7\n", Type::Pdf),
         ] {
             assert_eq!(Type::of(bytes), kind, "{bytes:?}");
             assert_eq!(Type::of_mime(kind.mime()), kind);

@@ -44,7 +44,15 @@ pub(super) fn show(kind: Type, bytes: &[u8]) -> Option<Shown> {
     reader.limits(limits);
     let mut decoder = reader.into_decoder().ok()?;
     let (width, height) = decoder.dimensions();
-    if u64::from(width) * u64::from(height) > PIXELS || decoder.total_bytes() > ALLOCATES {
+    let pixels = u64::from(width) * u64::from(height);
+    // What the decoders keep beside the picture itself, and count nowhere: coefficients of 16 bits
+    // for all scans, and all four channels of what has three.
+    let beside = match kind {
+        Type::Jpeg if is_progressive(bytes) => decoder.total_bytes() * 2,
+        Type::Webp => pixels * 4,
+        _ => 0,
+    };
+    if pixels > PIXELS || decoder.total_bytes().saturating_add(beside) > ALLOCATES {
         return None;
     }
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
@@ -56,6 +64,25 @@ pub(super) fn show(kind: Type, bytes: &[u8]) -> Option<Shown> {
     let preview = jpeg(&picture, 85)?;
     let thumb = jpeg(&at_most(picture, THUMB), 75)?;
     Some(Shown { preview, thumb })
+}
+
+/// Whether a JPEG comes in several scans, by the first frame's marker.
+fn is_progressive(bytes: &[u8]) -> bool {
+    let mut rest = bytes.get(2..).unwrap_or_default();
+    while let [0xff, marker, after @ ..] = rest {
+        match (marker, after) {
+            (0xc2 | 0xc6 | 0xca | 0xce, _) => return true,
+            (0xff, _) => rest = &rest[1..], // a fill byte
+            (0xda, _) => return false,
+            (_, [high, low, ..]) => {
+                let length = usize::from(u16::from_be_bytes([*high, *low]));
+                rest = after.get(length..).unwrap_or_default();
+            }
+            _ => break,
+        }
+    }
+    // Out of step: the decoder may read on all the same.
+    true
 }
 
 fn at_most(picture: DynamicImage, side: u32) -> DynamicImage {
@@ -84,4 +111,26 @@ fn jpeg(picture: &DynamicImage, quality: u8) -> Option<Bytes> {
     let mut bytes = Vec::new();
     picture.write_with_encoder(JpegEncoder::new_with_quality(&mut bytes, quality)).ok()?;
     Some(bytes.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_jpeg_in_several_scans_is_told_by_its_frame_and_not_by_what_stands_before() {
+        let plain = jpeg(&DynamicImage::new_rgb8(20, 10), 80).expect("a picture");
+        assert!(!is_progressive(&plain));
+        assert!(show(Type::Jpeg, &plain).is_some());
+        let mut scans = plain.to_vec();
+        let frame = scans.windows(2).position(|two| two == [0xff, 0xc0]).expect("a frame");
+        scans[frame + 1] = 0xc2;
+        // A comment that looks like a frame, and a byte that fills.
+        let before = [0xff, 0xfe, 0, 4, 0xff, 0xc0, 0xff];
+        scans.splice(2..2, before);
+        assert!(is_progressive(&scans));
+        let comment = [&plain[..2], &[0xff, 0xfe, 0, 4, 0xff, 0xc2], &plain[2..]].concat();
+        assert!(!is_progressive(&comment));
+        assert!(is_progressive(b"\xff\xd8\xff\xe0"), "cut off: nothing is known");
+    }
 }

@@ -301,13 +301,14 @@ async fn further_words_and_photos_grow_the_ticket_once_and_tell_its_handler() {
     assert_eq!(number(&gateway.pool, "SELECT count(*) FROM citizen_upload").await, 0);
     let story = desk.get("/desk/tickets/BCS-2026-000001").await.text();
     assert!(story.contains("证明.pdf，"), "{story}");
-    for (n, content) in [(0, JPEG), (1, PDF)] {
+    for (n, content, end) in [(0, JPEG, ".jpg\""), (1, PDF, ".pdf\"")] {
         let original = format!("/desk/media/BCS-2026-000001/4/{n}/original");
         assert!(story.contains(&original), "{story}");
         let answer = desk.get(&original).await;
         assert_eq!(answer.body, content);
         let disposition = answer.headers["content-disposition"].to_str().unwrap();
         assert!(disposition.starts_with("attachment"), "{disposition}");
+        assert!(disposition.ends_with(end), "{disposition}");
     }
     // The same words once more, on purpose, are a message of their own.
     let form = hidden(&gateway.see(&format!("{link}/more")).await.text(), "form");

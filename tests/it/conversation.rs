@@ -543,3 +543,19 @@ impl Dice {
         self.0 % sides
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_said_to_be_new_is_new_though_the_old_matter_was_taken_up_again_meanwhile() {
+    let gateway = open_day().await;
+    says(&gateway, "社保卡办不下来", "1").await;
+    close(&gateway, 1).await;
+    let asked = says(&gateway, "失业金也没到", "2").await;
+    assert!(asked.contains("BCS-2026-000001"), "{asked}");
+    let office = gateway.app.offices.get(gateway.office).unwrap();
+    let (level, now) = (intake_gateway::domain::level::Level::Duty, gateway.clock.now());
+    let limit = intake_gateway::domain::promise::reopened(&office.calendar, level, now);
+    change(&gateway, 1, |_| (), |t| t.reopen("重新办理", limit).unwrap()).await;
+    assert_eq!(number_in(&says(&gateway, "2", "3").await), "BCS-2026-000002");
+    assert_eq!((messages(&gateway, 1).await, messages(&gateway, 2).await), (1, 1));
+    is_sound(&gateway).await;
+}

@@ -10,6 +10,7 @@
 
 mod actions;
 mod api;
+mod attack;
 mod browser;
 mod calendar;
 mod calendar_change;

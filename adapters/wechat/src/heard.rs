@@ -7,8 +7,13 @@ use crate::{
     receipt::{Consented, Delivered},
 };
 use chrono::{DateTime, Utc};
-use intake_contract::{ConsentChange, Correspondent, Delivery, Heard, News};
+use intake_contract::{ConsentChange, Correspondent, Delivery, Heard, LIMITS, News, clean_text};
 use std::collections::HashMap;
+
+/// What can be kept of a name that the platform gives, whatever it sends.
+fn name(text: &str) -> String {
+    clean_text(text).chars().take(LIMITS.source_id / 4).collect()
+}
 
 impl Inbound {
     /// What this callback of the account `source` tells. One event may change several consents, and
@@ -28,7 +33,7 @@ impl Inbound {
             }
             let consents = event.consents().into_iter();
             news.extend(consents.map(|one| News::Consent {
-                template_id: one.template_id,
+                template_id: name(&one.template_id),
                 change: match one.consented {
                     Consented::Given => ConsentChange::Given,
                     Consented::Declined | Consented::Restored => ConsentChange::Unchanged,
@@ -37,8 +42,8 @@ impl Inbound {
             }));
             let receipts = event.receipts().into_iter();
             news.extend(receipts.map(|one| News::Delivered {
-                message_id: one.msg_id,
-                template_id: one.template_id,
+                message_id: one.msg_id.as_deref().map(name),
+                template_id: one.template_id.as_deref().map(name),
                 delivery: match one.delivered {
                     Delivered::Yes => Delivery::Arrived,
                     Delivered::Refused => Delivery::Refused,
@@ -50,7 +55,11 @@ impl Inbound {
         if news.is_empty() {
             return Vec::new();
         }
-        let identity = self.identity();
+        // Several names long, and still an identity: what is cut off makes no two things one.
+        let identity = match self.identity() {
+            plain if plain.len() <= LIMITS.source_id && plain == clean_text(&plain) => plain,
+            strange => format!("sha1:{}", crate::crypto::signature(&[&strange])),
+        };
         let mut seen: HashMap<String, usize> = HashMap::new();
         news.into_iter()
             .map(|news| {
@@ -67,8 +76,9 @@ impl Inbound {
                 Heard {
                     source: source.to_owned(),
                     identity: format!("{identity}/{which}/{place}"),
-                    correspondent: Correspondent::new(self.from.clone()),
-                    at: self.created_at.unwrap_or(now),
+                    correspondent: Correspondent::new(name(&self.from)),
+                    // Nobody acted later than now: a window must not be open for years.
+                    at: self.created_at.map_or(now, |at| at.min(now)),
                     news,
                 }
             })

@@ -210,11 +210,12 @@ impl Inbound {
         if to.is_empty() || from.is_empty() || msg_type.is_empty() {
             return Err(MessageError::MissingField);
         }
+        // Nothing was written before 1970 or will be after 2106: no date can be reckoned with there.
         let created_at = root
             .field("CreateTime")?
-            .parse()
+            .parse::<u32>()
             .ok()
-            .and_then(|seconds| DateTime::from_timestamp(seconds, 0));
+            .and_then(|seconds| DateTime::from_timestamp(seconds.into(), 0));
         let id = root.field("MsgId")?;
         let content = match (msg_type.as_str(), message(&msg_type, &root)?) {
             ("event", _) => Content::Event(event(&root)?),

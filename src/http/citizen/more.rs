@@ -17,13 +17,23 @@ use axum::{
     response::Response,
 };
 use bytes::{Bytes, BytesMut};
-use http_body_util::Limited;
+use futures::{StreamExt, ready, stream};
+use http_body_util::{BodyExt, Limited};
 use sqlx::Connection;
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::Poll,
+    time::Duration,
+};
 
 /// What is read and thrown away at most, so that a telephone that sends too much gets an answer and
 /// not a broken connection.
 const READ_LIMIT: usize = 64 * 1024 * 1024;
+/// A part's head and what stands before it, in bytes.
+const HEAD: usize = 64 * 1024;
 /// The form's own field, in bytes.
 const FORM: usize = 64;
 /// 2,000 characters of Chinese, and room for what is too long by a little.
@@ -132,24 +142,50 @@ pub(super) async fn send(
 /// written are not lost.
 async fn read(request: Request) -> Result<Sent, StatusCode> {
     let (head, body) = request.into_parts();
-    let request = Request::from_parts(head, Body::new(Limited::new(body, READ_LIMIT)));
+    let room = Arc::new(AtomicUsize::new(HEAD));
+    let request = Request::from_parts(head, in_pieces(body, Arc::clone(&room)));
     let mut parts =
         Multipart::from_request(request, &()).await.map_err(|_| StatusCode::BAD_REQUEST)?;
     let mut sent = Sent::default();
     let mut total = 0;
     while let Some(mut part) = parts.next_field().await.map_err(|error| refused(&error))? {
+        room.store(usize::MAX, Ordering::Relaxed);
         match part.name() {
             Some("form") => sent.form = text(&mut part, FORM).await?,
             Some("text") => sent.text = text(&mut part, TEXT).await?,
             Some("files") => file(&mut part, &mut sent, &mut total).await?,
             _ => drop(content(&mut part, 0).await?),
         }
+        room.store(HEAD, Ordering::Relaxed);
     }
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
     if !sent.form.chars().all(plain) {
         return Err(StatusCode::BAD_REQUEST);
     }
     Ok(sent)
+}
+
+/// A body piece by piece, with a pause after each, and no further than there is `room`. The parser
+/// takes whatever it can get before it looks, and with each piece searches all that it holds for the
+/// end of a part's head: a head of megabytes, sent in crumbs, would keep a core busy.
+fn in_pieces(body: Body, room: Arc<AtomicUsize>) -> Body {
+    let mut pieces = Limited::new(body, READ_LIMIT).into_data_stream();
+    let mut pause = false;
+    Body::from_stream(stream::poll_fn(move |context| {
+        if std::mem::take(&mut pause) {
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let piece = ready!(pieces.poll_next_unpin(context));
+        pause = true;
+        let length = piece.as_ref().and_then(|piece| piece.as_ref().ok()).map_or(0, Bytes::len);
+        let fits =
+            |room: usize| if room == usize::MAX { Some(room) } else { room.checked_sub(length) };
+        match room.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits) {
+            Ok(_) => Poll::Ready(piece),
+            Err(_) => Poll::Ready(Some(Err("a part's head has no end".into()))),
+        }
+    }))
 }
 
 async fn file(part: &mut Field<'_>, sent: &mut Sent, total: &mut usize) -> Result<(), StatusCode> {
