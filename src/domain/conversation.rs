@@ -12,6 +12,8 @@ use intake_contract::{Command, Meaning};
 const REMEMBERED: TimeDelta = TimeDelta::days(7);
 /// For so long a question of ours waits for its answer.
 const ANSWERED_WITHIN: TimeDelta = TimeDelta::hours(2);
+/// What the other matter is may take longer to write: the citizen asked for it.
+const DESCRIBED_WITHIN: TimeDelta = TimeDelta::hours(24);
 /// So many messages are kept without a ticket; with the next one they are registered. Whoever sends
 /// a whole album waits for no words, and what is registered in one go stays small.
 const KEPT: i32 = 30;
@@ -116,7 +118,11 @@ impl Talk {
 
     fn question(&self, now: DateTime<Utc>) -> Option<Question> {
         let (question, asked_at) = self.question?;
-        (now - asked_at < ANSWERED_WITHIN).then_some(question)
+        let within = match question {
+            Question::WhatIsNew(_) => DESCRIBED_WITHIN,
+            _ => ANSWERED_WITHIN,
+        };
+        (now - asked_at < within).then_some(question)
     }
 
     fn closed_lately(&self, now: DateTime<Utc>) -> Option<RegisterNumber> {
@@ -184,10 +190,10 @@ fn answer(question: Question, message: Message<'_>) -> Option<Turn> {
         },
         (Question::Grade(ticket), _) => grade(&text).map(|grade| Turn::Grade(ticket, grade)),
         (Question::Withdraw(ticket), _) => match text.as_str() {
-            "确认" | "确定" | "是" | "是的" | "确认撤回" | "确定撤回" => {
+            "确认" | "确定" | "是" | "是的" | "确认撤回" | "确定撤回" | "好" | "好的" | "可以" => {
                 Some(Turn::Withdraw(ticket))
             }
-            "不" | "不是" | "不撤回" | "否" | "不用" | "算了" => {
+            "不" | "不是" | "不撤回" | "不撤" | "不撤了" | "不要" | "否" | "不用" | "算了" => {
                 Some(Turn::KeepOpen(ticket))
             }
             _ => None,
@@ -200,11 +206,13 @@ fn answer(question: Question, message: Message<'_>) -> Option<Turn> {
 #[must_use]
 fn grade(text: &str) -> Option<Evaluation> {
     Some(match text {
-        "1" | "非常满意" => Evaluation::VerySatisfied,
+        "1" | "非常满意" | "很满意" | "十分满意" => Evaluation::VerySatisfied,
         "2" | "满意" => Evaluation::Satisfied,
-        "3" | "基本满意" => Evaluation::FairlySatisfied,
+        "3" | "基本满意" | "还可以" | "一般" => Evaluation::FairlySatisfied,
         "4" | "不满意" => Evaluation::Dissatisfied,
-        "5" | "非常不满意" => Evaluation::VeryDissatisfied,
+        "5" | "非常不满意" | "很不满意" | "十分不满意" => {
+            Evaluation::VeryDissatisfied
+        }
         _ => return None,
     })
 }

@@ -101,7 +101,8 @@ fn ids<'a>(effects: &'a [&Effect]) -> impl Iterator<Item = i64> + use<'a> {
 }
 
 /// What only the citizen is told: whoever did it knows.
-const FOR_CITIZENS: [&str; 6] = ["claimed", "awaiting", "resolved", "said", "spun_off", "joined"];
+const FOR_CITIZENS: [&str; 7] =
+    ["claimed", "awaiting", "resumed", "resolved", "said", "spun_off", "joined"];
 
 fn audiences(office: &Office, effect: &Effect) -> Vec<Audience> {
     if FOR_CITIZENS.contains(&effect.kind.as_str()) {

@@ -371,13 +371,15 @@ pub async fn of_thread(
     limit: i64,
 ) -> Result<Vec<OwnRow>, StoreError> {
     let rows = sqlx::query!(
-        r#"(SELECT ticket AS "ticket!", state AS "state!", problem AS "problem!",
+        r#"(SELECT ticket AS "ticket!",
+                  CASE outcome WHEN 'withdrawn' THEN outcome ELSE state END AS "state!", problem AS "problem!",
                   registered_at AS "registered_at!", due_at AS "due_at!", provisional AS "provisional!"
             FROM ticket WHERE office_id = $1 AND thread = $2 AND is_open AND grows
                 AND thread IS NOT NULL
             ORDER BY ticket DESC LIMIT $4)
            UNION ALL
-           (SELECT ticket, state, problem, registered_at, due_at, provisional
+           (SELECT ticket, CASE outcome WHEN 'withdrawn' THEN outcome ELSE state END, problem,
+                  registered_at, due_at, provisional
             FROM ticket WHERE office_id = $1 AND thread = $2 AND is_open AND NOT grows
                 AND thread IS NOT NULL
             ORDER BY ticket DESC LIMIT $4)

@@ -84,6 +84,7 @@ pub(super) fn stands_briefly(state: &str) -> &'static str {
         "awaiting_citizen" => "需要您补充材料",
         "resolved" => "有结果了，请您评价",
         "evaluated" => "有结果了，您已评价",
+        "withdrawn" => "您已撤回",
         "closed" => "已办结",
         _ => "正在办理",
     }
