@@ -17,6 +17,28 @@ use sha2::{Digest, Sha256};
 /// How far message and call may be apart where only number and mailbox tie them.
 const APART_S: i64 = 90;
 
+/// `msg0000` for `msg0000.txt`, which is moved into its place last: with it the message is complete.
+/// `None` for other files.
+#[must_use]
+pub fn message_file(name: &str) -> Option<&str> {
+    let stem = name.strip_suffix(".txt")?;
+    let digits = stem.strip_prefix("msg")?;
+    (digits.len() == 4 && digits.bytes().all(|b| b.is_ascii_digit())).then_some(stem)
+}
+
+/// The recording of a message among the names in its directory: `.wav` before `.WAV` (GSM in another
+/// wrapping) before `.gsm`. The first two differ in nothing but case, so the directory must not lie on
+/// a share that knows none (§5-9).
+#[must_use]
+pub fn audio_file<'a>(stem: &str, names: &[&'a str]) -> Option<&'a str> {
+    ["wav", "WAV", "gsm"].iter().find_map(|ending| {
+        let fits = |name: &&str| {
+            name.strip_prefix(stem).and_then(|rest| rest.strip_prefix('.')) == Some(*ending)
+        };
+        names.iter().copied().find(fits)
+    })
+}
+
 /// A message in the spool: `msgNNNN.txt`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {

@@ -5,7 +5,7 @@
 //! body itself says what it is.
 
 use crate::{
-    call::{AudioRef, CallEvent, Kind, Outcome, Recording, SHORTEST_MS, Unread},
+    call::{AudioRef, CallEvent, Kind, Outcome, Recording, Unread},
     phone::Numbering,
     text::{BODY_LIMIT, decode, percent},
     time::{TimeFormat, Unit, Zone},
@@ -245,7 +245,8 @@ fn call(source: &str, record: &Record, numbering: &Numbering) -> Result<Option<C
         call.outcome = Some(Outcome::MessageLeft);
         return Ok(Some(call));
     }
-    call.outcome = Some(if last_app == "voicemail" && ms.is_some_and(|ms| ms < SHORTEST_MS) {
+    // Recorded and not delivered: shorter than the exchange is set to keep.
+    call.outcome = Some(if last_app == "voicemail" && ms.is_some() {
         Outcome::TooShort
     } else if record.time("bridge").is_some() {
         Outcome::Answered

@@ -30,6 +30,9 @@ pub const SHIPPED: [(&str, &str); 4] = [
     ("yeastar-p", include_str!("../../../config/hotline/yeastar-p.toml")),
 ];
 
+/// Calls in one push. Vendors put up to 50 together; what tells of more is kept for staff instead.
+const CALLS: usize = 200;
+
 /// A vendor's form.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -350,7 +353,11 @@ impl Mapping {
         let elements = match &self.each {
             None => vec![document.clone()],
             Some(pointer) => match json::list(&document, pointer, &self.strings) {
-                Some(elements) => elements,
+                Some(elements) if elements.len() <= CALLS => elements,
+                Some(_) => {
+                    told.unread = Some(Unread::TooLarge);
+                    return told;
+                }
                 None => {
                     told.unread = Some(Unread::Form);
                     return told;

@@ -68,5 +68,5 @@ pub(crate) fn fact(text: &str, limit: usize) -> Option<String> {
 
 /// An identity; one that is longer than any honest one is none, because cut ones would meet.
 pub(crate) fn key(text: &str) -> Option<String> {
-    fact(text, KEY + 1).filter(|key| key.len() <= KEY)
+    fact(text, usize::MAX).filter(|key| key.len() <= KEY)
 }

@@ -2,8 +2,8 @@ use crate::{SOURCE, at, e164, fixture, numbering};
 use intake_hotline::{
     AudioRef, Caller, Kind, Outcome, Unread, Zone,
     asterisk::{
-        CallRecord, Message, call_records, mailbox_changed, mix_monitor, recording_event,
-        without_copies,
+        CallRecord, Message, audio_file, call_records, mailbox_changed, message_file, mix_monitor,
+        recording_event, without_copies,
     },
 };
 
@@ -49,6 +49,21 @@ fn messages_of_the_spool_are_read_in_each_shape_of_caller() {
     let hidden = Message::parse(hidden.as_bytes(), "default", "12333").expect("a message");
     let call = hidden.call(SOURCE, None, None, &numbering()).expect("a call");
     assert_eq!((call.caller, call.caller_name), (Some(Caller::Anonymous), None));
+}
+
+#[test]
+fn a_message_and_its_recording_are_told_by_their_names() {
+    assert_eq!(message_file("msg0012.txt"), Some("msg0012"));
+    for other in
+        ["msg0012.wav", "msg12.txt", "msgabcd.txt", ".lock", "unavail.wav", "msg0012.txt.tmp"]
+    {
+        assert_eq!(message_file(other), None, "{other}");
+    }
+    let spool =
+        ["msg0000.WAV", "msg0000.gsm", "msg0000.txt", "msg0000.wav", "msg0001.gsm", "msg0001.WAV"];
+    assert_eq!(audio_file("msg0000", &spool), Some("msg0000.wav"));
+    assert_eq!(audio_file("msg0001", &spool), Some("msg0001.WAV"));
+    assert_eq!(audio_file("msg0002", &spool), None);
 }
 
 #[test]

@@ -1,5 +1,7 @@
 use crate::{SOURCE, at, numbering};
-use intake_hotline::{AudioRef, CallEvent, Caller, Kind, OtherCall, Outcome, Recording, Voicemail};
+use intake_hotline::{
+    AudioRef, CallEvent, Caller, Kind, OtherCall, Outcome, Recording, Unread, Voicemail,
+};
 use proptest::{collection::vec, option::of, prelude::*};
 
 fn caller() -> impl Strategy<Value = Caller> {
@@ -123,6 +125,16 @@ fn parts_of_other_calls_and_other_sources_are_kept_apart() {
         |source: &str, key: &str| CallEvent::new(source, key, Kind::CallEnded).expect("a key");
     assert_eq!(call("a", "1").merge(call("a", "2")), Err(OtherCall));
     assert_eq!(call("a", "1").merge(call("b", "1")), Err(OtherCall));
+}
+
+#[test]
+fn an_identity_is_taken_whole_or_not_at_all() {
+    let new = |key: &str| CallEvent::new(SOURCE, key, Kind::CallEnded).map(|call| call.call_key);
+    assert_eq!(new(" 1\u{0}7.\n1 "), Ok("17. 1".to_owned()));
+    assert_eq!(new(&"长".repeat(40)), Ok("长".repeat(40)));
+    for bad in ["", " \n", &"长".repeat(41), &"k".repeat(121), &format!("{} x", "k".repeat(119))] {
+        assert_eq!(new(bad), Err(Unread::Key), "{bad}");
+    }
 }
 
 #[test]

@@ -114,6 +114,8 @@ fn what_is_verified_and_not_understood_is_said() {
     assert_eq!(read(&tccc(), "action=asr", "{}"), Told::default());
     let aliyun = Mapping::shipped("aliyun-vms").expect("sound");
     assert_eq!(read(&aliyun, "", "{}").unread, Some(Unread::Form));
+    let many = format!("[{}]", ["{}"; 201].join(","));
+    assert_eq!(read(&aliyun, "", &many).unread, Some(Unread::TooLarge));
     // A bad neighbour spoils nobody's call.
     let two = r#"[{"record_file":"http://a.example/1"},{"call_id":"2","record_file":"http://a.example/2"}]"#;
     let told = read(&aliyun, "", two);
