@@ -27,21 +27,17 @@ struct Record {
 
 /// Reads a record; `None` for one that no citizen began: an outgoing call, or the leg to the officer.
 ///
-/// `encode_values` says that the exchange percent-encodes each value once more (its setting
-/// `encode-values`); XML always does, and there it is known.
-///
 /// # Errors
 /// [`Unread`].
 pub fn parse(
     source: &str,
     body: &[u8],
-    encode_values: bool,
     numbering: &Numbering,
 ) -> Result<Option<CallEvent>, Unread> {
     if body.len() > BODY_LIMIT {
         return Err(Unread::TooLarge);
     }
-    let record = read(&decode(body), encode_values, 0)?;
+    let record = read(&decode(body), 0)?;
     call(source, &record, numbering)
 }
 
@@ -62,12 +58,12 @@ fn without_leg(uuid: &str) -> &str {
 }
 
 /// Takes off one wrapping after the other until the record lies open.
-fn read(text: &str, encode_values: bool, depth: u8) -> Result<Record, Unread> {
+fn read(text: &str, depth: u8) -> Result<Record, Unread> {
     /// A form around base64 around the record; nobody wraps more.
     const WRAPPINGS: u8 = 3;
     let text = text.trim();
     if text.starts_with('{') {
-        return json(text, encode_values);
+        return json(text);
     }
     if text.starts_with('<') {
         return xml(text);
@@ -78,22 +74,22 @@ fn read(text: &str, encode_values: bool, depth: u8) -> Result<Record, Unread> {
     let inner = inner.trim_start();
     // `encode=false` puts plain XML, with all its ampersands, behind the equals sign.
     if inner.starts_with(['{', '<']) {
-        return read(inner, encode_values, depth + 1);
+        return read(inner, depth + 1);
     }
     // Base64 is not percent-encoded, so that its plus signs are no spaces.
     let compact: String = inner.split_ascii_whitespace().collect();
     if let Ok(decoded) = STANDARD.decode(percent(&compact)) {
-        return read(&decode(&decoded), encode_values, depth + 1);
+        return read(&decode(&decoded), depth + 1);
     }
     let value = inner.split('&').next().unwrap_or(inner);
     let opened = percent(&value.replace('+', " "));
     if !opened.trim_start().starts_with(['{', '<']) {
         return Err(Unread::Form);
     }
-    read(&opened, encode_values, depth + 1)
+    read(&opened, depth + 1)
 }
 
-fn json(text: &str, encode_values: bool) -> Result<Record, Unread> {
+fn json(text: &str) -> Result<Record, Unread> {
     #[derive(Deserialize)]
     struct Written {
         variables: BTreeMap<String, serde_json::Value>,
@@ -107,21 +103,21 @@ fn json(text: &str, encode_values: bool) -> Result<Record, Unread> {
     }
     let written: Written = serde_json::from_str(text).map_err(|_| Unread::Json)?;
     // What is no text is of no use here: channel variables are texts, doubled ones are lists.
-    let texts = |values: BTreeMap<String, serde_json::Value>, encoded: bool| {
-        values
-            .into_iter()
-            .filter_map(|(name, value)| match value {
-                serde_json::Value::String(text) if encoded => Some((name, percent(&text))),
-                serde_json::Value::String(text) => Some((name, text)),
-                _ => None,
-            })
-            .collect()
+    let texts = |values: BTreeMap<String, serde_json::Value>| -> BTreeMap<String, String> {
+        let text = |(name, value): (String, serde_json::Value)| match value {
+            serde_json::Value::String(text) => Some((name, text)),
+            _ => None,
+        };
+        values.into_iter().filter_map(text).collect()
     };
+    let mut variables = texts(written.variables);
+    // `encode-values` encodes each value once more. A stamp tells: it always holds a blank.
+    let stamps = ["start_stamp", "end_stamp"].iter().filter_map(|name| variables.get(*name));
+    if stamps.into_iter().any(|stamp| stamp.contains("%20")) {
+        variables.values_mut().for_each(|value| *value = percent(value));
+    }
     let profile = written.callflow.into_iter().next().map(|flow| flow.caller_profile);
-    Ok(Record {
-        variables: texts(written.variables, encode_values),
-        profile: texts(profile.unwrap_or_default(), false),
-    })
+    Ok(Record { variables, profile: texts(profile.unwrap_or_default()) })
 }
 
 /// XML: the variables are percent-encoded, the profile is not. Only elements at known places are

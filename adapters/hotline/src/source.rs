@@ -19,10 +19,7 @@ use std::net::IpAddr;
 #[derive(Debug, Clone)]
 pub enum Format {
     /// FreeSWITCH's call records, by whichever of its modules.
-    Freeswitch {
-        /// Its setting `encode-values`.
-        encode_values: bool,
-    },
+    Freeswitch,
     /// Twilio's callbacks.
     Twilio,
     /// A vendor's, by a mapping.
@@ -116,7 +113,7 @@ impl PushSource {
         self.verify.verify(request, peer, now)?;
         let told = self.read(request);
         let answer = match &self.format {
-            Format::Freeswitch { .. } => Answer::text(200, ""),
+            Format::Freeswitch => Answer::text(200, ""),
             // An empty document: nothing more to do with the call.
             Format::Twilio => Answer {
                 status: 200,
@@ -135,9 +132,7 @@ impl PushSource {
         let (query, body) = (request.query, request.body);
         let one = match &self.format {
             Format::Mapped(mapping) => return mapping.read(&self.name, request, &self.numbering),
-            Format::Freeswitch { encode_values } => {
-                freeswitch::parse(&self.name, body, *encode_values, &self.numbering)
-            }
+            Format::Freeswitch => freeswitch::parse(&self.name, body, &self.numbering),
             Format::Twilio => twilio::parse(&self.name, query, body, &self.numbering),
         };
         match one {

@@ -5,12 +5,12 @@ use intake_hotline::{
     freeswitch::{left_behind, parse},
 };
 
-fn read(body: &[u8], encode_values: bool) -> Result<Option<CallEvent>, Unread> {
-    parse(SOURCE, body, encode_values, &numbering())
+fn read(body: &[u8]) -> Result<Option<CallEvent>, Unread> {
+    parse(SOURCE, body, &numbering())
 }
 
 fn call(body: &[u8]) -> CallEvent {
-    read(body, false).expect("readable").expect("of a citizen")
+    read(body).expect("readable").expect("of a citizen")
 }
 
 /// The same call as three modules tell it; format_cdr was set to encode values.
@@ -19,7 +19,7 @@ fn three(json: &str, xml: &str, form: &str) -> CallEvent {
         [json, xml, form].map(|name| fixture(&format!("freeswitch/{name}.body")));
     let told = call(&json);
     assert_eq!(call(&xml), told);
-    assert_eq!(read(&form, true).expect("readable"), Some(told.clone()));
+    assert_eq!(call(&form), told);
     told
 }
 
@@ -76,6 +76,20 @@ fn delivered() -> String {
         r#""record_seconds":"1","record_ms":"1520""#,
         r#""record_seconds":"9","record_ms":"9380","voicemail_account":"8001","voicemail_message_len":"00:00:09","voicemail_file_path":"/var/vm/8001/msg_2bd7c520-6813-4f8d-ad72-adfa0ccc8cd8.wav""#,
     )
+}
+
+#[test]
+fn values_that_are_encoded_once_more_are_read_and_others_left() {
+    let path = |json: &str| match call(json.as_bytes()).recordings.into_values().next() {
+        Some(recording) => recording.audio,
+        None => None,
+    };
+    let local = |path: &str| Some(AudioRef::Local(path.to_owned()));
+    let odd = delivered().replace("/var/vm/8001/msg", "/var/vm/100%25/msg");
+    let plain = "/var/vm/100%25/msg_2bd7c520-6813-4f8d-ad72-adfa0ccc8cd8.wav";
+    assert_eq!(path(&odd), local(plain));
+    let encoded = odd.replace("2026-11-23 23:45:09", "2026-11-23%2023%3A45%3A09");
+    assert_eq!(path(&encoded), local(&plain.replace("%25", "%")));
 }
 
 #[test]
@@ -149,7 +163,7 @@ fn the_officers_leg_and_outgoing_calls_are_no_calls_of_citizens() {
     let json = String::from_utf8(fixture("freeswitch/001_json_cdr.body")).expect("text");
     let outbound = json
         .replace(r#""variables":{"direction":"inbound""#, r#""variables":{"direction":"outbound""#);
-    assert_eq!(read(outbound.as_bytes(), false), Ok(None));
+    assert_eq!(read(outbound.as_bytes()), Ok(None));
 }
 
 #[test]
@@ -178,31 +192,31 @@ fn files_that_were_left_behind_are_told_by_their_names() {
 
 #[test]
 fn what_is_no_record_is_named() {
-    assert_eq!(read(b"", false), Err(Unread::Form));
-    assert_eq!(read(b"hello=world", false), Err(Unread::Form));
-    assert_eq!(read(b"cdr=%%%", false), Err(Unread::Form));
-    assert_eq!(read(b"{\"variables\":", false), Err(Unread::Json));
-    assert_eq!(read(b"{\"variables\":{}}", false), Err(Unread::Key));
-    assert_eq!(read(b"<cdr><variables>", false), Err(Unread::Xml));
-    assert_eq!(read(b"<html><body/></html>", false), Err(Unread::Xml));
+    assert_eq!(read(b""), Err(Unread::Form));
+    assert_eq!(read(b"hello=world"), Err(Unread::Form));
+    assert_eq!(read(b"cdr=%%%"), Err(Unread::Form));
+    assert_eq!(read(b"{\"variables\":"), Err(Unread::Json));
+    assert_eq!(read(b"{\"variables\":{}}"), Err(Unread::Key));
+    assert_eq!(read(b"<cdr><variables>"), Err(Unread::Xml));
+    assert_eq!(read(b"<html><body/></html>"), Err(Unread::Xml));
     let bomb =
         b"<!DOCTYPE cdr [<!ENTITY a \"b\">]><cdr><variables><uuid>&a;</uuid></variables></cdr>";
-    assert_eq!(read(bomb, false), Err(Unread::Xml));
-    assert_eq!(read(&vec![b' '; BODY_LIMIT + 1], false), Err(Unread::TooLarge));
+    assert_eq!(read(bomb), Err(Unread::Xml));
+    assert_eq!(read(&vec![b' '; BODY_LIMIT + 1]), Err(Unread::TooLarge));
     let long = format!("{{\"variables\":{{\"uuid\":\"{}\"}}}}", "u".repeat(500));
-    assert_eq!(read(long.as_bytes(), false), Err(Unread::Key));
+    assert_eq!(read(long.as_bytes()), Err(Unread::Key));
 }
 
 #[test]
 fn wrappings_within_wrappings_end() {
     let mut body = "cdr=".repeat(50).into_bytes();
     body.extend(b"{}");
-    assert_eq!(read(&body, false), Err(Unread::Form));
+    assert_eq!(read(&body), Err(Unread::Form));
     let mut wrapped = String::from("{\"variables\":{\"uuid\":\"u\"}}");
     for _ in 0..6 {
         wrapped = format!("cdr={}", STANDARD.encode(wrapped));
     }
-    assert_eq!(read(wrapped.as_bytes(), false), Err(Unread::Form));
+    assert_eq!(read(wrapped.as_bytes()), Err(Unread::Form));
 }
 
 #[test]

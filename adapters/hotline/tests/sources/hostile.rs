@@ -16,9 +16,7 @@ static MAPPINGS: LazyLock<Vec<Mapping>> =
 /// Hands the bytes to every reader and looks at what comes out.
 fn everything(query: &str, bytes: &[u8]) {
     let mut calls = Vec::new();
-    for encoded in [false, true] {
-        calls.extend(freeswitch::parse(SOURCE, bytes, encoded, &numbering()).ok().flatten());
-    }
+    calls.extend(freeswitch::parse(SOURCE, bytes, &numbering()).ok().flatten());
     calls.extend(twilio::parse(SOURCE, query, bytes, &numbering()).ok().flatten());
     let text = String::from_utf8_lossy(bytes);
     calls.extend(asterisk::recording_event(SOURCE, &text).ok().flatten());
@@ -172,7 +170,7 @@ fn depth_costs_no_stack() {
 #[test]
 fn what_is_larger_than_is_read_is_not_read() {
     let large = vec![b'{'; BODY_LIMIT + 1];
-    assert!(freeswitch::parse(SOURCE, &large, false, &numbering()).is_err());
+    assert!(freeswitch::parse(SOURCE, &large, &numbering()).is_err());
     assert!(twilio::parse(SOURCE, "", &large, &numbering()).is_err());
     assert!(asterisk::Message::parse(&large, "default", "8001").is_err());
     for mapping in MAPPINGS.iter() {

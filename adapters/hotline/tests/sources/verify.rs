@@ -27,7 +27,7 @@ fn basic(password: &str) -> Auth {
 
 fn freeswitch() -> PushSource {
     let verify = Verify { auth: basic("secret-secret"), allow_ips: Vec::new() };
-    let format = Format::Freeswitch { encode_values: false };
+    let format = Format::Freeswitch;
     PushSource::new("pbx1", verify, numbering(), format).expect("sound settings")
 }
 
@@ -149,8 +149,7 @@ fn no_proof_needs_a_list_of_addresses() {
     assert!(
         none(&["10.0.0.0/8", "0.0.0.0/0"]).check().expect_err("refused").contains("whole Internet")
     );
-    let source =
-        PushSource::new("x", none(&[]), numbering(), Format::Freeswitch { encode_values: false });
+    let source = PushSource::new("x", none(&[]), numbering(), Format::Freeswitch);
     assert_eq!(source.err().map(|error| error.key), Some("verify"));
     // Not checked, not let in either.
     assert_eq!(none(&[]).verify(post("", &[], b""), None, at(NOW)), Err(REFUSED));
@@ -208,7 +207,7 @@ fn settings_that_prove_nothing_are_refused() {
     assert_eq!(twilio.err().map(|error| error.key), Some("verify.auth"));
     let mut numbering = numbering();
     numbering.area = "24".to_owned();
-    let format = Format::Freeswitch { encode_values: false };
+    let format = Format::Freeswitch;
     let area = PushSource::new("x", verify.clone(), numbering.clone(), format.clone());
     assert_eq!(area.err().map(|error| error.key), Some("numbering.area"));
     numbering.area = String::new();
