@@ -45,14 +45,16 @@ CREATE INDEX ticket_thread_beside ON ticket (office_id, thread)
     WHERE is_open AND NOT grows AND thread IS NOT NULL;
 
 -- What the sender was answered where it was no ticket's number, and whether it was asked for name
--- and telephone: a repeat is answered in the same way.
-ALTER TABLE inbound ADD COLUMN said jsonb, ADD COLUMN asks boolean;
+-- and telephone, and how its ticket stood when it grew: a repeat is answered in the same way.
+ALTER TABLE inbound ADD COLUMN said jsonb, ADD COLUMN asks boolean,
+    ADD COLUMN stood smallint;             -- 1: the ticket waited for the citizen, 2: it was answered
 
 -- Grows with every turn of a conversation in the office: a batch that was decided without looking,
 -- or looked before, notices that something was kept meanwhile (src/store/intake.rs).
 ALTER TABLE register ADD COLUMN turns bigint NOT NULL DEFAULT 0;
 
-ALTER TYPE intake_event ADD ATTRIBUTE asks boolean, ADD ATTRIBUTE effect_data jsonb;
+ALTER TYPE intake_event ADD ATTRIBUTE asks boolean, ADD ATTRIBUTE effect_data jsonb,
+    ADD ATTRIBUTE stood smallint;
 
 -- Whoever closes a ticket: the citizen is asked about it for a while, and what was given for the
 -- form is not asked for again.

@@ -260,10 +260,12 @@ fn compute(
     next_day: DateTime<Utc>,
 ) -> Computed {
     let accepted = office.calendar.accepted_at(locked.registered_at);
-    let entered = entered.copied().unwrap_or(accepted.value);
+    // After a pause or a reopening the limits no longer run from acceptance.
+    let start = locked.ticket.runs_from.unwrap_or(accepted.value);
+    let entered = entered.map_or(start, |entered| start.max(*entered));
     let run_from = office.policy.limits_run_from;
     let level = locked.ticket.level;
-    let mut due = limit(&office.calendar, run_from, level, accepted.value, entered);
+    let mut due = limit(&office.calendar, run_from, level, start, entered);
     due.provisional |= accepted.provisional;
     due.needs_year = due.needs_year.or(accepted.needs_year);
     let amendment = amend(locked.ticket.due_at, due.at, next_day);

@@ -27,13 +27,17 @@ pub struct Config {
     pub intake: Intake,
     pub schedule: Schedule,
     pub relay: Relay,
+    pub media: Media,
     pub desk: Desk,
+    pub citizen: Citizen,
     #[serde(deserialize_with = "apart")]
     pub wechat: Vec<Belonging<intake_wechat::Account>>,
     #[serde(deserialize_with = "apart")]
     pub hotline: Vec<Belonging<intake_hotline::Source>>,
     #[serde(deserialize_with = "apart")]
     pub notify: Vec<Notify>,
+    #[serde(deserialize_with = "apart")]
+    pub sms: Vec<Belonging<intake_notify::SmsGateway>>,
 }
 
 /// The lists of adapters are read apart from the rest, entry by entry.
@@ -138,12 +142,38 @@ pub struct Relay {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "config/default.toml says what each key means")]
+pub struct Media {
+    pub folder: String,
+    pub s3_bucket: String,
+    pub s3_endpoint: String,
+    pub s3_region: String,
+    pub s3_key_id: SecretString,
+    pub s3_secret: SecretString,
+    pub limit_mb: usize,
+    pub parallel: usize,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config/default.toml says what each key means")]
 pub struct Desk {
     pub session_idle_min: i64,
     pub session_h: i64,
     pub failures: i32,
     pub lock_min: i64,
     pub insecure_cookie: bool,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config/default.toml says what each key means")]
+pub struct Citizen {
+    pub public_url: String,
+    pub link_days: i64,
+    pub lookups_per_h: i32,
+    pub posts_per_h: i32,
+    pub uploads: usize,
+    pub upload_timeout_s: u64,
 }
 
 /// What is wrong with the settings, in a sentence that names the key.
@@ -196,7 +226,8 @@ impl Config {
         let wechat = entries(&mut settings, "wechat", Belonging::read)?;
         let hotline = entries(&mut settings, "hotline", Belonging::read)?;
         let notify = entries(&mut settings, "notify", Notify::read)?;
-        let config = Self { wechat, hotline, notify, ..read(settings, "")? };
+        let sms = entries(&mut settings, "sms", Belonging::read)?;
+        let config = Self { wechat, hotline, notify, sms, ..read(settings, "")? };
         config.check()?;
         Ok(config)
     }
@@ -231,6 +262,7 @@ impl Config {
         if let Some(says) = crate::telemetry::filter_fault(&self.log.filter) {
             return wrong(format!("log.filter {says}"));
         }
+        self.media.check().map_err(ConfigError)?;
         let fits = self.schedule.prefix.chars().all(|c| c.is_ascii_alphanumeric() || c == '-');
         if self.schedule.prefix.is_empty() || !fits {
             return wrong("schedule.prefix must be letters, digits and hyphens".to_owned());
@@ -250,15 +282,22 @@ impl Config {
                 return wrong(format!("notify[{index}].name must not be empty or `desk`"));
             }
         }
+        for (index, entry) in self.sms.iter().enumerate() {
+            let check = entry.settings.check();
+            check.map_err(|error| ConfigError(format!("sms[{index}].{error}")))?;
+            if self.sms[..index].iter().any(|other| other.office == entry.office) {
+                return wrong(format!("sms[{index}].office has a gateway already: one is enough"));
+            }
+        }
         Ok(())
     }
 
     /// Every number with the least and the most that makes sense: beyond it something would wait
     /// for ever, spin, overflow, or never happen.
-    fn numbers(&self) -> [(&'static str, i128, i128, i128); 29] {
+    fn numbers(&self) -> [(&'static str, i128, i128, i128); 36] {
         const HOUR_S: i128 = 3600;
         const DAY_S: i128 = 24 * HOUR_S;
-        let Self { http, database, intake, schedule, relay, desk, .. } = self;
+        let Self { http, database, intake, schedule, relay, media, desk, citizen, .. } = self;
         [
             ("http.connections", http.connections as i128, 1, 100_000),
             ("http.connections_per_address", http.connections_per_address as i128, 1, 100_000),
@@ -286,11 +325,27 @@ impl Config {
             ("relay.first_retry_s", relay.first_retry_s.into(), 1, DAY_S),
             ("relay.longest_retry_s", relay.longest_retry_s.into(), 1, 7 * DAY_S),
             ("relay.parallel", relay.parallel as i128, 1, 1000),
+            ("media.limit_mb", media.limit_mb as i128, 1, 100),
+            ("media.parallel", media.parallel as i128, 1, 64),
             ("desk.session_idle_min", desk.session_idle_min.into(), 1, 24 * 60),
             ("desk.session_h", desk.session_h.into(), 1, 7 * 24),
             ("desk.failures", desk.failures.into(), 1, 100),
             ("desk.lock_min", desk.lock_min.into(), 1, 24 * 60),
+            ("citizen.link_days", citizen.link_days.into(), 1, 3650),
+            ("citizen.lookups_per_h", citizen.lookups_per_h.into(), 1, 1000),
+            ("citizen.posts_per_h", citizen.posts_per_h.into(), 1, 1000),
+            ("citizen.uploads", citizen.uploads as i128, 1, 100),
+            ("citizen.upload_timeout_s", citizen.upload_timeout_s.into(), 1, 600),
         ]
+    }
+
+    /// Where citizens' telephones reach the gateway; empty when nobody said.
+    #[must_use]
+    pub fn citizen_url(&self) -> &str {
+        match self.citizen.public_url.as_str() {
+            "" => &self.http.public_url,
+            url => url,
+        }
     }
 
     /// What is risky though allowed, each a sentence that names the key.
@@ -308,6 +363,12 @@ impl Config {
                 .push("ops.listen is not on loopback: keep health and metrics inside".to_owned());
         }
         for entry in &self.wechat {
+            if entry.settings.api.is_none() {
+                warnings.push(format!(
+                    "wechat account {} has no api.secret: photos and voices that citizens send cannot be fetched, and are gone after three days",
+                    entry.settings.id
+                ));
+            }
             if entry.settings.is_plain() {
                 warnings.push(format!(
                     "wechat account {} runs in plain mode, whose signature does not cover the message: for test accounts only",
@@ -315,10 +376,62 @@ impl Config {
                 ));
             }
         }
+        for entry in &self.wechat {
+            let by_sms = self.sms.iter().any(|sms| sms.office == entry.office);
+            if entry.settings.api.is_none() && !by_sms {
+                warnings.push(format!(
+                    "wechat account {} has no [wechat.api] and its office no [[sms]]: what citizens should know has to be told by telephone",
+                    entry.settings.id
+                ));
+            }
+        }
+        let media = &self.media;
+        if media.s3_bucket.is_empty() && !Path::new(&media.folder).is_absolute() {
+            warnings.push(format!(
+                "media.folder is {}, a folder below the one the gateway is started in: give a path that begins with / and is backed up, or media.s3_bucket",
+                media.folder
+            ));
+        }
+        if media.s3_endpoint.starts_with("http://") {
+            warnings.push(
+                "media.s3_endpoint is http: what citizens sent travels unencrypted".to_owned(),
+            );
+        }
+        if self.citizen_url().is_empty() {
+            warnings.push(
+                "citizen.public_url and http.public_url are empty: citizens are given no links, and the list in WeChat's menu does not open"
+                    .to_owned(),
+            );
+        }
         if self.notify.is_empty() {
             warnings.push("notify is empty: notices show on the desk only".to_owned());
         }
         warnings
+    }
+}
+
+impl Media {
+    fn check(&self) -> Result<(), String> {
+        let wrong = |text: &str| Err(text.to_owned());
+        if self.s3_bucket.is_empty() {
+            return match self.folder.is_empty() {
+                true => wrong("media.folder is missing: name a folder, or media.s3_bucket"),
+                false => Ok(()),
+            };
+        }
+        let endpoint = &self.s3_endpoint;
+        if !(endpoint.is_empty()
+            || endpoint.starts_with("https://")
+            || endpoint.starts_with("http://"))
+        {
+            return wrong("media.s3_endpoint is no address: it looks like https://s3.example.cn");
+        }
+        for (key, value) in [("s3_key_id", &self.s3_key_id), ("s3_secret", &self.s3_secret)] {
+            if value.expose_secret().is_empty() {
+                return Err(format!("media.{key} is missing: media.s3_bucket needs it"));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -363,6 +476,15 @@ impl Relay {
             longest_retry: Duration::from_secs(self.longest_retry_s),
             parallel: self.parallel,
             desk_url: desk_url.to_owned(),
+        }
+    }
+
+    /// For [`crate::reply::Replies`].
+    #[must_use]
+    pub fn replies(&self) -> crate::reply::Settings {
+        crate::reply::Settings {
+            look_every: Duration::from_secs(self.look_every_s),
+            parallel: self.parallel,
         }
     }
 }
@@ -575,6 +697,12 @@ mod tests {
             )
         };
         let secret = "secret = '0123456789abcdef0123456789abcdef'";
+        let template = |template: &str| {
+            let api = format!("[wechat.api]\n{secret}\n[[wechat.api.templates]]\nid = 'T1'\n");
+            wechat(&format!("{api}{template}"))
+        };
+        const SMS_OF_A: &str =
+            "[[sms]]\noffice = 'a'\nurl = 'https://a.test'\nsecret = '0123456789abcdef'";
         for (text, key) in [
             ("[http]\nlisten = 'nowhere'", "http.listen"),
             ("[http]\nlissten = '127.0.0.1:1'", "http.lissten is not known"),
@@ -596,6 +724,10 @@ mod tests {
             ("[schedule]\nlease_s = 0", "schedule.lease_s"),
             ("[schedule]\nlook_every_s = 0", "schedule.look_every_s"),
             ("[relay]\nfirst_retry_s = 7200", "relay.longest_retry_s"),
+            ("[media]\nfolder = ''", "media.folder is missing"),
+            ("[media]\nlimit_mb = 0", "media.limit_mb"),
+            ("[media]\ns3_bucket = 'a'", "media.s3_key_id is missing"),
+            ("[media]\ns3_bucket = 'a'\ns3_endpoint = 's3'", "media.s3_endpoint"),
             ("[desk]\nfailures = 0", "desk.failures"),
             ("[desk]\nlock_min = -5", "desk.lock_min"),
             ("[desk]\nsession_h = 100000000", "desk.session_h"),
@@ -634,6 +766,42 @@ mod tests {
                 "api.answer_timeout_s",
             ),
             (&wechat("api = { base_url = 'https://api.test' }"), "secret is missing"),
+            (
+                &template("by = 'letter'\nkinds = ['said']\nfields = { thing1 = 'says' }"),
+                "wechat[0].api.templates[0].by must be",
+            ),
+            (
+                &template("by = 'notice'\nkinds = ['told']\nfields = { thing1 = 'says' }"),
+                "wechat[0].api.templates[0].kinds[0]",
+            ),
+            (
+                &template("by = 'notice'\nkinds = ['said']\nfields = { thing1 = 'words' }"),
+                "wechat[0].api.templates[0].fields.thing1",
+            ),
+            (
+                &template("by = 'notice'\nkinds = ['said']\nfields = { time1 = 'says' }"),
+                "api.templates.fields names a field that cannot hold it",
+            ),
+            (
+                &template(
+                    "by = 'template'\nlong_term = true\nkinds = ['said']\nfields = { thing1 = 'says' }",
+                ),
+                "api.templates.long_term",
+            ),
+            (
+                "[[sms]]\noffice = 'a'\nurl = 'http://a.test'\nsecret = '0123456789abcdef'",
+                "sms[0].url must begin with https://",
+            ),
+            ("[[sms]]\noffice = 'a'\nurl = 'https://a.test'\nsecret = 'short'", "sms[0].secret"),
+            (
+                "[[sms]]\noffice = 'a'\nurl = 'https://a.test'\nsecret_file = '/nonexistent'",
+                "sms[0].secret_file",
+            ),
+            (
+                "[[sms]]\noffice = 'a'\nurl = 'https://a.test'\nsecret = '0123456789abcdef'\ntimeout_s = 0",
+                "sms[0].timeout_s",
+            ),
+            (&format!("{0}\n{0}", SMS_OF_A), "sms[1].office has a gateway already"),
         ] {
             let refusal = refusal(text);
             assert!(refusal.contains(key), "{text}: {refusal}");

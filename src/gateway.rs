@@ -3,14 +3,19 @@
 
 use crate::{
     amend,
+    citizen::token::Links,
     clock::Clock,
     config::Config,
+    hearing::{Hearing, Waiting},
     housekeeping,
     http::{self, App, Shared, live::Live, serve::Limits},
     intake::{Committed, Intake, OnCommit, held::Waits},
     lifecycle::Wake,
+    media::{Fetcher, Keeper, Store},
     offices::{Office, Offices},
+    platform::{self, Accounts, RedisTokens, Sending},
     relay::{Relay, Targets},
+    reply::{Replies, SmsGateways},
     schedule::{
         TimerKey,
         fire::{Done, offices_of},
@@ -30,7 +35,12 @@ use sqlx::{
     Connection, PgPool,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
-use std::{collections::HashMap, str::FromStr, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    str::FromStr,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 use tokio::{net::TcpListener, sync::mpsc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -127,6 +137,8 @@ pub struct Gateway {
     workers: TaskTracker,
     stop_requests: CancellationToken,
     stop_workers: CancellationToken,
+    /// Until housekeeping starts.
+    waiting: Mutex<Option<Waiting>>,
 }
 
 impl Gateway {
@@ -170,11 +182,45 @@ impl Gateway {
         );
         // Set once, here: the schedule wakes the relay, which is made after it.
         let _ = relay_slot.set(Arc::clone(&relay));
+        let accounts = Arc::new(accounts(config, &offices, &pool)?);
+        let told = Arc::new(Wake::default());
+        relay.tell_citizens(Arc::clone(&accounts), Arc::clone(&told));
+        let (hearing, waiting) =
+            Hearing::new(pool.clone(), clock.clone(), Arc::clone(&accounts), Arc::clone(&told));
+        let days = config.citizen.link_days;
+        let links = Arc::new(Links::new(Arc::clone(&offices), config.citizen_url(), days));
+        let replies = Replies::new(
+            pool.clone(),
+            Arc::clone(&offices),
+            clock.clone(),
+            config.relay.replies(),
+            (Arc::clone(&accounts), sms(config, &offices)?),
+            (Arc::clone(&relay), told),
+            Arc::clone(&links),
+        );
+
+        let store = Store::open(&config.media)
+            .map_err(|(key, says)| StartError::new(format!("{key} {says}")))?;
+        let limit = config.media.limit_mb * 1024 * 1024;
+        let media = Arc::new(Keeper::new(pool.clone(), store, limit));
+        let fetcher = Fetcher::new(
+            pool.clone(),
+            Arc::clone(&media),
+            Arc::clone(&accounts),
+            clock.clone(),
+            config.media.parallel,
+        );
 
         let stop_workers = CancellationToken::new();
         let workers = TaskTracker::new();
         let timers = entering(Arc::clone(&schedule), &workers, stop_workers.clone());
-        let on_commit = on_commit(live.clone(), Arc::clone(&relay), Arc::clone(&search), timers);
+        let on_commit = on_commit(
+            live.clone(),
+            Arc::clone(&relay),
+            Arc::clone(&search),
+            Arc::clone(&fetcher),
+            timers,
+        );
         let waits = Waits::new(
             pool.clone(),
             Arc::clone(&offices),
@@ -202,14 +248,20 @@ impl Gateway {
         };
         let app = Arc::new(App {
             channels: channels(config, &offices, &clock)?,
+            citizen: http::citizen::Pages::new(links, config.citizen.clone()),
             pool,
             offices,
             clock,
             intake,
             schedule,
             relay,
+            accounts,
+            hearing,
+            replies,
             search,
             waits,
+            media,
+            fetcher,
             live,
             tallies: http::desk::Tallies::default(),
             desk: config.desk.clone(),
@@ -217,7 +269,8 @@ impl Gateway {
             closing: CancellationToken::new(),
         });
         let stop_requests = CancellationToken::new();
-        Ok(Self { app, limits, writers, workers, stop_requests, stop_workers })
+        let waiting = Mutex::new(Some(waiting));
+        Ok(Self { app, limits, writers, workers, stop_requests, stop_workers, waiting })
     }
 
     /// Starts the timers' and the notices' loops.
@@ -228,8 +281,10 @@ impl Gateway {
         self.workers.spawn(Arc::clone(schedule).listen(stop()));
         self.workers.spawn(Arc::clone(schedule).keep_true(stop()));
         self.workers.spawn(Arc::clone(&self.app.relay).run(stop()));
+        self.workers.spawn(Arc::clone(&self.app.replies).run(stop()));
         self.workers.spawn(Arc::clone(&self.app.search).run(stop()));
         self.workers.spawn(Arc::clone(&self.app.waits).run(stop()));
+        self.workers.spawn(Arc::clone(&self.app.fetcher).run(stop()));
     }
 
     /// Starts what every process needs: offices read again when they change, live pages, tidying up.
@@ -240,6 +295,10 @@ impl Gateway {
         self.workers.spawn(live.ask(app.pool.clone(), Arc::clone(&app.offices), stop()));
         self.workers.spawn(amend::follow(Arc::clone(app), stop()));
         self.workers.spawn(housekeeping::run(Arc::clone(app), stop()));
+        let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(waiting) = waiting {
+            self.workers.spawn(Arc::clone(&app.hearing).note(waiting, stop()));
+        }
     }
 
     /// Serves until `stop`, then finishes what is under way.
@@ -325,6 +384,7 @@ fn on_commit(
     live: Live,
     relay: Arc<Relay>,
     search: Arc<Indexer>,
+    fetcher: Arc<Fetcher>,
     timers: mpsc::Sender<Vec<TimerKey>>,
 ) -> OnCommit {
     Arc::new(move |committed: &Committed| {
@@ -332,6 +392,9 @@ fn on_commit(
             live.changed(*office);
         }
         search.wake();
+        if committed.attachments {
+            fetcher.wake();
+        }
         if committed.urgent {
             relay.wake_now();
         } else if committed.effects {
@@ -421,6 +484,42 @@ fn add(
         return Err(StartError::new(format!("{key}.id: {id} occurs twice")));
     }
     Ok(())
+}
+
+/// The accounts that can send. Their tokens are shared by all replicas, by one store for a process.
+fn accounts(config: &Config, offices: &Offices, pool: &PgPool) -> Result<Accounts, StartError> {
+    let tokens = RedisTokens::new(config.redis_url.expose_secret(), &config.schedule.prefix)
+        .map_err(|_| StartError::new("redis_url cannot be understood"))?;
+    let tokens = Arc::new(tokens);
+    let mut accounts = Vec::new();
+    for (index, entry) in config.wechat.iter().enumerate() {
+        let key = format!("wechat[{index}]");
+        let office = office_of(offices, &key, &entry.office)?.id;
+        let account = &entry.settings;
+        let platform = platform::platform(account, office, pool.clone(), Arc::clone(&tokens))
+            .map_err(|(what, says)| StartError::new(format!("{key}.{what} {says}")))?;
+        let (Some(platform), Some(api)) = (platform, &account.api) else { continue };
+        accounts.push(Sending {
+            office,
+            source: format!("wechat:{}", account.id),
+            app_id: account.app_id.clone(),
+            templates: api.templates.clone(),
+            platform,
+        });
+    }
+    Ok(Accounts::new(accounts))
+}
+
+fn sms(config: &Config, offices: &Offices) -> Result<SmsGateways, StartError> {
+    let mut gateways = SmsGateways::new();
+    for (index, entry) in config.sms.iter().enumerate() {
+        let key = format!("sms[{index}]");
+        let office = office_of(offices, &key, &entry.office)?;
+        let sms = entry.settings.sms();
+        let sms = sms.map_err(|error| StartError::new(format!("{key}.{error}")))?;
+        gateways.insert(office.id, sms);
+    }
+    Ok(gateways)
 }
 
 fn targets(config: &Config, offices: &Offices) -> Result<Targets, StartError> {

@@ -7,6 +7,10 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 const EVERY: Duration = Duration::from_secs(3600);
+/// A platform repeats a callback within minutes; an outage is longer (wechat.md §0).
+const REPEATED_WITHIN: TimeDelta = TimeDelta::days(7);
+/// Who has left for so long is asked anew, by the platform's own error.
+const LEFT_FOR_GOOD: TimeDelta = TimeDelta::days(30);
 
 /// Tidies up every hour until `shutdown`.
 pub async fn run(app: Shared, shutdown: CancellationToken) {
@@ -15,12 +19,21 @@ pub async fn run(app: Shared, shutdown: CancellationToken) {
         if let Err(error) = tidy(&app).await {
             tracing::warn!(error = %telemetry::causes(&error), "what is over could not be removed");
         }
+        match tokio::time::timeout(MEDIA_WITHIN, app.media.tidy()).await {
+            Ok(Ok(_)) | Err(_) => {}
+            Ok(Err(error)) => {
+                tracing::warn!(error = %telemetry::causes(&error), "content that nobody names could not be removed");
+            }
+        }
         turn.wait(EVERY, &shutdown).await;
     }
 }
 
-/// Removes attempts to log in that nobody counts any more, sessions that are over, and what WeChat
-/// allowed to send and allows no more.
+/// What is removed at a time takes this long at most.
+const MEDIA_WITHIN: Duration = Duration::from_secs(300);
+
+/// Removes attempts to log in or to find a matter that nobody counts any more, sessions that are
+/// over, what WeChat allowed to send and allows no more, and what it reported and will not repeat.
 ///
 /// # Errors
 /// [`StoreError`].
@@ -36,7 +49,11 @@ pub async fn tidy(app: &Shared) -> Result<u64, StoreError> {
             now - TimeDelta::hours(desk.session_h),
         )
         .await?;
-        Ok(logins + store::allowance::purge(&mut db, now).await?)
+        let allowed = store::allowance::purge(&mut db, now).await?;
+        let heard =
+            store::heard::purge(&mut db, now - REPEATED_WITHIN, now - LEFT_FOR_GOOD).await?;
+        let attempts = store::citizen::purge(&mut db, now - TimeDelta::hours(1)).await?;
+        Ok(logins + allowed + heard + attempts)
     })
     .await
 }

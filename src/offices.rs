@@ -5,6 +5,7 @@ use crate::{
     domain::{calendar::WorkingCalendar, id::OfficeId, policy::Policy},
     store::{self, StoreError},
 };
+use secrecy::SecretSlice;
 use sqlx::PgConnection;
 use std::{
     collections::HashMap,
@@ -28,6 +29,8 @@ pub struct Office {
     pub calendar: WorkingCalendar,
     /// That calendar's version, grows with each change.
     pub calendar_version: i32,
+    /// Signs the links to its tickets.
+    pub link_key: SecretSlice<u8>,
 }
 
 /// All offices, shared and replaced as a whole.

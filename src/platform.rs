@@ -9,8 +9,8 @@ use chrono::{DateTime, Utc};
 use intake_wechat::{
     Account,
     platform::{
-        Act, Allowance, AllowanceStore, Change, Openid, Platform, StoreFuture, Token, TokenStore,
-        Unavailable,
+        Act, Allowance, AllowanceStore, Change, Openid, Platform, StoreFuture, TemplateSettings,
+        Token, TokenStore, Unavailable,
     },
 };
 use redis::{
@@ -19,6 +19,54 @@ use redis::{
 };
 use sqlx::PgPool;
 use std::{sync::Arc, time::Duration};
+
+/// An account of an office that can send, as the gateway works with it.
+pub struct Sending {
+    /// Whose.
+    pub office: OfficeId,
+    /// `wechat:main`: what its submissions and what it hears call it.
+    pub source: String,
+    /// AppID: what is counted of its citizens is kept under it.
+    pub app_id: String,
+    /// Which template tells what.
+    pub templates: Vec<TemplateSettings>,
+    /// The API.
+    pub platform: Platform,
+}
+
+/// The accounts that can send.
+#[derive(Default)]
+pub struct Accounts(Vec<Sending>);
+
+impl Accounts {
+    /// These.
+    #[must_use]
+    pub fn new(accounts: Vec<Sending>) -> Self {
+        Self(accounts)
+    }
+
+    /// All of them.
+    pub fn all(&self) -> impl Iterator<Item = &Sending> {
+        self.0.iter()
+    }
+
+    /// The one with this name, if it can send.
+    #[must_use]
+    pub fn get(&self, office: OfficeId, source: &str) -> Option<&Sending> {
+        self.0.iter().find(|one| one.office == office && one.source == source)
+    }
+
+    /// Whose citizen speaks in a thread, `wechat:main:openid`, and who that is.
+    #[must_use]
+    pub fn of_thread<'a>(
+        &self,
+        office: OfficeId,
+        thread: Option<&'a str>,
+    ) -> Option<(&Sending, &'a str)> {
+        let (source, citizen) = thread?.rsplit_once(':')?;
+        Some((self.get(office, source)?, citizen)).filter(|(_, citizen)| !citizen.is_empty())
+    }
+}
 
 /// The API of an account that has settings for it; `None` for one that only receives.
 ///

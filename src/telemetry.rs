@@ -26,10 +26,16 @@ pub const SCHEDULE_ERRORS: &str = "schedule_errors_total";
 pub const SCHEDULE_REBUILDS: &str = "schedule_rebuilds_total";
 /// Attempts to tell the staff, by target and result.
 pub const NOTICES: &str = "relay_notices_total";
+/// Attempts to tell citizens, by path and result: taken, over, later, uncertain, call.
+pub const REPLIES: &str = "reply_attempts_total";
+/// What channels heard that could not be noted: windows that are thought to be closed.
+pub const HEARD_LOST: &str = "channel_heard_lost_total";
 /// Days from today to the last one that a notice covers, by office.
 pub const CALENDAR_DAYS_AHEAD: &str = "calendar_days_known_ahead";
 /// Tickets entered into the index of words, anew or again.
 pub const SEARCH_INDEXED: &str = "search_tickets_indexed_total";
+/// Tries to fetch what citizens sent, by result: kept, put_off, given_up.
+pub const MEDIA_FETCHES: &str = "media_fetches_total";
 /// Connections refused because there were too many.
 pub const CONNECTIONS_REFUSED: &str = "http_connections_refused_total";
 

@@ -45,14 +45,20 @@ impl Gateway {
     }
 
     pub async fn on_as(url: &str, pool: PgPool, redis: &str, role: &str) -> Self {
+        Self::on_with(url, pool, redis, role, "").await
+    }
+
+    /// With further settings of the account and of what follows it.
+    pub async fn on_with(url: &str, pool: PgPool, redis: &str, role: &str, settings: &str) -> Self {
         let free = || std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let (address, ops) = (free(), free());
         let prefix = crate::prefix();
         let text = format!(
             "database_url = '{url}'\nredis_url = '{redis}'\n[schedule]\nprefix = '{prefix}'\n\
-             [http]\nlisten = '{address}'\nconnections_per_address = 500\n[ops]\nlisten = '{ops}'\n[log]\nfilter = 'error'\n\
+             [http]\nlisten = '{address}'\nconnections_per_address = 500\n[ops]\nlisten = '{ops}'\n[log]\nfilter = 'error'\n[media]\nfolder = '{}'\n\
              [[wechat]]\noffice = 'bench'\nid = 'main'\napp_id = '{APP_ID}'\noriginal_id = '{ORIGINAL_ID}'\n\
-             token = '{TOKEN}'\nencoding_aes_key = '{KEY}'\n"
+             token = '{TOKEN}'\nencoding_aes_key = '{KEY}'\n{settings}",
+            std::env::temp_dir().join("intake-bench-media").display()
         );
         let config = std::env::temp_dir().join(format!("intake-{prefix}.toml"));
         std::fs::write(&config, text).unwrap();

@@ -67,17 +67,11 @@ async fn connection(
             break;
         }
         let now = clock.now().timestamp();
-        // As the platform's: in the order of time.
-        let id = format!("{:020}", MESSAGE_ID.fetch_add(1, Ordering::Relaxed));
+        let id = message_id();
         let xml = sender.text(&format!("oBench{name}{n:09}"), WORDS, &id, now);
-        let (query, body) = sender.callback(&xml, now, "100007919", secret::random());
-        let request = format!(
-            "POST /channels/wechat/main?{query} HTTP/1.1\r\nHost: bench\r\nContent-Type: text/xml\r\nContent-Length: {}\r\n\r\n{body}",
-            body.len()
-        );
+        let request = request(sender, &xml, now);
         let began = Instant::now();
-        stream.write_all(request.as_bytes()).await.unwrap();
-        let status = response(&mut stream, &mut buffer).await;
+        let status = post(&mut stream, &mut buffer, &request).await;
         if status == 200 {
             latencies.push(began.elapsed());
         } else {
@@ -85,6 +79,26 @@ async fn connection(
         }
     }
     latencies
+}
+
+/// A message id, in the order of time as the platform's.
+pub fn message_id() -> String {
+    format!("{:020}", MESSAGE_ID.fetch_add(1, Ordering::Relaxed))
+}
+
+/// A callback with this message, signed and encrypted anew.
+pub fn request(sender: &Sender, xml: &str, now: i64) -> String {
+    let (query, body) = sender.callback(xml, now, "100007919", secret::random());
+    format!(
+        "POST /channels/wechat/main?{query} HTTP/1.1\r\nHost: bench\r\nContent-Type: text/xml\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+}
+
+/// Sends it; returns the status of the answer, which has been read whole.
+pub async fn post(stream: &mut TcpStream, buffer: &mut Vec<u8>, request: &str) -> u16 {
+    stream.write_all(request.as_bytes()).await.unwrap();
+    response(stream, buffer).await
 }
 
 /// Reads one response whole; returns its status.

@@ -26,6 +26,7 @@ mod queue;
 mod rival;
 mod schedule;
 mod start;
+mod wechat;
 
 use intake_gateway::{
     clock::Clock,
@@ -68,6 +69,8 @@ struct Plan {
     /// Delayed jobs of a peer, and processes that carry them out.
     jobs: i64,
     workers: Vec<usize>,
+    /// Citizens who write at once, each with a photo.
+    citizens: usize,
 }
 
 impl Plan {
@@ -85,7 +88,7 @@ impl Plan {
             list(name, default).iter().map(number).collect()
         };
         let parts =
-            list("BENCH_PARTS", "intake,growth,schedule,queue,calendar,start,python,bullmq");
+            list("BENCH_PARTS", "intake,growth,wechat,schedule,queue,calendar,start,python,bullmq");
         match std::env::var("BENCH").as_deref() {
             Ok("short") => Self {
                 parts,
@@ -100,6 +103,7 @@ impl Plan {
                 amended: 1000,
                 jobs: 300,
                 workers: vec![1],
+                citizens: 100,
             },
             other => Self {
                 parts,
@@ -123,6 +127,7 @@ impl Plan {
                 amended: 10_000,
                 jobs: 100_000,
                 workers: vec![1, 2],
+                citizens: 5000,
             },
         }
     }
@@ -146,6 +151,7 @@ async fn measure() {
         result[part] = match part.as_str() {
             "intake" => intake::run(&plan, &server, &redis).await,
             "growth" => intake::growth(&plan, &server, &redis).await,
+            "wechat" => wechat::run(&plan, &server, &redis).await,
             "schedule" => schedule::run(&plan, &server, &redis).await,
             "calendar" => calendar::run(&plan, &server, &redis).await,
             "start" => start::run(&plan, &server, &redis).await,

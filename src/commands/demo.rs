@@ -81,7 +81,7 @@ impl Secrets {
         let Self { wechat: w, app_secret, hotline: h } = self;
         format!(
             "{}\n[[wechat]]\noffice = \"{CODE}\"\nid = \"{}\"\ntoken = \"{}\"\nencoding_aes_key = \"{}\"\napp_id = \"{}\"\noriginal_id = \"{}\"\n\
-             api = {{ base_url = \"{platform}\", open_url = \"{platform}\", secret = \"{app_secret}\" }}\n\
+             {}\n\
              [[hotline]]\noffice = \"{CODE}\"\nid = \"{}\"\nkeys = [{{ id = \"{}\", secret = \"{}\" }}]\n",
             include_str!("../../config/demo.toml"),
             w.account,
@@ -89,6 +89,7 @@ impl Secrets {
             w.encoding_aes_key,
             w.app_id,
             w.original_id,
+            wechat_platform::api(platform, app_secret),
             h.source,
             h.key_id,
             h.secret

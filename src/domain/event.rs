@@ -43,6 +43,9 @@ pub enum Happened {
         /// RD3.2: these words made the matter an emergency.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         urgent: bool,
+        /// On the citizen's page of the ticket; the channel is then the ticket's own.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        page: bool,
         /// R7.2: they gave a name or a telephone for the form.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         contact: bool,
@@ -127,19 +130,45 @@ pub enum Happened {
     },
     /// The citizen asked to talk to a person (人工).
     PersonWanted,
-    /// Work goes on.
-    Resumed,
+    /// The date came by which the citizen was asked to bring what is missing, and it still waits.
+    MaterialDue {
+        /// The timer's generation.
+        generation: i32,
+    },
+    /// Work goes on, and the limit runs on.
+    Resumed {
+        /// The limit now; `None` where none runs any more: it had passed before.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        due_at: Option<DateTime<Utc>>,
+        /// From when the limits run now ([`super::promise::resumed`]).
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        runs_from: Option<DateTime<Utc>>,
+        /// The date rests on an unannounced calendar.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        provisional: bool,
+    },
+    /// An officer wrote to the citizen.
+    ToldCitizen {
+        /// The words.
+        text: String,
+    },
     /// There is a result, and the citizen was told.
     Resolved {
         /// Which.
         outcome: Outcome,
         /// R7.2: the handling opinion.
         opinion: String,
+        /// What the citizen was told; `None` in old events.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        answer: Option<String>,
     },
     /// R7.d: the citizen judged the result.
     Evaluated {
         /// How.
         evaluation: Evaluation,
+        /// In the citizen's own words, where there are any.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        text: Option<String>,
     },
     /// RS2.1: struck off the register (销号).
     Closed {
@@ -152,6 +181,29 @@ pub enum Happened {
         reason: String,
         /// The new limit.
         due_at: DateTime<Utc>,
+        /// From when the limits run now.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        runs_from: Option<DateTime<Utc>>,
+        /// The date rests on an unannounced calendar.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        provisional: bool,
+    },
+    /// Some of its messages are another matter, which has a number of its own now; they stay here.
+    SpunOff {
+        /// That number, as displayed.
+        into: String,
+        /// The messages, by the numbers of their events here.
+        messages: Vec<i32>,
+    },
+    /// Registered by an officer from messages of another ticket, copied in their order.
+    SpunOffFrom {
+        /// That ticket's number, as displayed.
+        from: String,
+    },
+    /// Another ticket is the same matter: it ended in favour of this one.
+    TookIn {
+        /// That ticket's number, as displayed.
+        from: String,
     },
 }
 
@@ -170,19 +222,22 @@ impl Happened {
     #[must_use]
     pub fn read(kind: &str, data: &str) -> Option<Self> {
         let data: serde_json::Value = serde_json::from_str(data).ok()?;
-        let whole = if data.as_object().is_some_and(serde_json::Map::is_empty) {
-            serde_json::json!({ "kind": kind })
-        } else {
-            serde_json::json!({ "kind": kind, "data": data })
-        };
-        serde_json::from_value(whole).ok()
+        let empty = data.as_object().is_some_and(serde_json::Map::is_empty);
+        // A kind that has particulars now may have had none when it was stored.
+        let whole = serde_json::json!({ "kind": kind, "data": data });
+        serde_json::from_value(whole)
+            .or_else(|error| match empty {
+                true => serde_json::from_value(serde_json::json!({ "kind": kind })),
+                false => Err(error),
+            })
+            .ok()
     }
 
     /// The effect of a timer, for those events that are one.
     #[must_use]
     pub fn of_timer(&self) -> Option<TimerKind> {
         match self {
-            Self::FollowUpDue { .. } => Some(TimerKind::FollowUp),
+            Self::FollowUpDue { .. } | Self::MaterialDue { .. } => Some(TimerKind::FollowUp),
             Self::LimitNear { .. } => Some(TimerKind::Warning),
             Self::Raised { opinion: None, .. } => Some(TimerKind::Limit),
             Self::Overdue { .. } => Some(TimerKind::Overdue),

@@ -37,3 +37,7 @@ id!(
     /// An item of the quarantine, within an office.
     QuarantineId(i64)
 );
+id!(
+    /// Something that a citizen is to be told, within an office.
+    ReplyId(i64)
+);

@@ -1,8 +1,13 @@
 //! What a timer does when it falls due (R5.2, R6): decided here, from the ticket as it stands.
 
 use super::{
-    calendar::WorkingCalendar, event::Happened, level::Level, policy::Policy, promise::limit,
-    ticket::Ticket, timer::TimerKind,
+    calendar::WorkingCalendar,
+    event::Happened,
+    level::Level,
+    policy::Policy,
+    promise::limit,
+    ticket::{State, Ticket},
+    timer::TimerKind,
 };
 use chrono::{DateTime, Utc};
 
@@ -35,22 +40,27 @@ pub struct Terms<'a> {
     pub calendar: &'a WorkingCalendar,
     /// The office's readings.
     pub policy: &'a Policy,
-    /// From when the limits run.
+    /// From when the limits run: acceptance, or what took its place.
     pub accepted_at: DateTime<Utc>,
 }
 
 /// Carries out a timer on the ticket; `None` when the matter no longer waits for it: it is solved,
-/// or it waits for the citizen.
+/// or it waits for the citizen, of which only the date is told by which material was asked for.
 pub fn fall_due(
     fell: Fell,
     ticket: &mut Ticket,
     terms: Terms<'_>,
     now: DateTime<Utc>,
 ) -> Option<Effect> {
+    let Fell { kind, generation, due_at: fell_at } = fell;
+    // R7.a, RS2.1: who was asked for material and has not brought it is not forgotten.
+    if matches!((&ticket.state, kind), (State::AwaitingCitizen { .. }, TimerKind::FollowUp)) {
+        let happened = Happened::MaterialDue { generation };
+        return Some(Effect { happened, arm: Vec::new(), tell: "material_due" });
+    }
     if !ticket.state.is_pressing() {
         return None;
     }
-    let Fell { kind, generation, due_at: fell_at } = fell;
     match kind {
         TimerKind::FollowUp => Some(Effect {
             happened: Happened::FollowUpDue { generation },
@@ -126,7 +136,7 @@ pub fn timers_ahead(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{policy::LimitsRunFrom, ticket::State};
+    use crate::domain::policy::LimitsRunFrom;
 
     fn at(text: &str) -> DateTime<Utc> {
         DateTime::parse_from_rfc3339(&format!("{text}:00+08:00")).unwrap().to_utc()
@@ -142,6 +152,7 @@ mod tests {
             unit: None,
             cause: None,
             overdue: false,
+            runs_from: None,
         }
     }
 

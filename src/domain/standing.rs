@@ -29,6 +29,8 @@ pub struct Standing {
     pub cause: Option<Cause>,
     /// Past the last limit.
     pub overdue: bool,
+    /// From when its limits run, where that is no longer acceptance.
+    pub runs_from: Option<DateTime<Utc>>,
 }
 
 impl Standing {
@@ -45,6 +47,7 @@ impl Standing {
             unit: None,
             cause: None,
             overdue: false,
+            runs_from: None,
         })
     }
 
@@ -55,6 +58,11 @@ impl Standing {
             | Happened::MessageReceived { .. }
             | Happened::FollowUpDue { .. }
             | Happened::LimitNear { .. }
+            | Happened::MaterialDue { .. }
+            | Happened::ToldCitizen { .. }
+            | Happened::SpunOff { .. }
+            | Happened::SpunOffFrom { .. }
+            | Happened::TookIn { .. }
             | Happened::DateKept { .. }
             | Happened::PersonWanted => {}
             Happened::Claimed { by } => {
@@ -82,11 +90,15 @@ impl Standing {
                 self.state =
                     State::AwaitingCitizen { missing: missing.clone(), until: *until, units };
             }
-            Happened::Resumed => self.state = State::InProgress { units: self.units() },
-            Happened::Resolved { outcome, opinion } => {
+            Happened::Resumed { due_at, runs_from, .. } => {
+                self.state = State::InProgress { units: self.units() };
+                self.due_at = due_at.unwrap_or(self.due_at);
+                self.runs_from = runs_from.or(self.runs_from);
+            }
+            Happened::Resolved { outcome, opinion, .. } => {
                 self.state = State::Resolved { outcome: outcome.clone(), opinion: opinion.clone() };
             }
-            Happened::Evaluated { evaluation } => {
+            Happened::Evaluated { evaluation, .. } => {
                 if let State::Resolved { outcome, opinion } = &self.state {
                     let (outcome, opinion) = (outcome.clone(), opinion.clone());
                     self.state = State::Evaluated { outcome, opinion, evaluation: *evaluation };
@@ -100,9 +112,10 @@ impl Standing {
                     self.state = State::Closed { outcome, opinion, closing: closing.clone() };
                 }
             }
-            Happened::Reopened { due_at, .. } => {
+            Happened::Reopened { due_at, runs_from, .. } => {
                 self.state = State::InProgress { units: Vec::new() };
                 self.due_at = *due_at;
+                self.runs_from = runs_from.or(self.runs_from);
                 self.overdue = false;
             }
         }
@@ -127,6 +140,7 @@ impl Standing {
             ("unit", self.unit == row.unit),
             ("cause", self.cause == row.cause),
             ("overdue", self.overdue == row.overdue),
+            ("runs_from", self.runs_from == row.runs_from),
         ];
         compared.into_iter().filter(|(_, same)| !same).map(|(name, _)| name).collect()
     }
@@ -135,8 +149,12 @@ impl Standing {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::ticket::{Evaluation, Outcome, Ticket};
+    use crate::domain::ticket::{Evaluation, NewLimit, Outcome, Ticket};
     use intake_contract::ChannelKind;
+
+    fn limit(at: DateTime<Utc>) -> NewLimit {
+        NewLimit { runs_from: at, due_at: at, provisional: false }
+    }
 
     #[test]
     fn rd4_2_whatever_a_ticket_goes_through_its_trail_says_where_it_stands() {
@@ -160,25 +178,30 @@ mod tests {
             unit: None,
             cause: None,
             overdue: false,
+            runs_from: None,
         };
         let mut standing = Standing::after(&registered).unwrap();
         let later = at + chrono::TimeDelta::days(1);
         type Step = fn(&mut Ticket, DateTime<Utc>) -> Option<Happened>;
-        let steps: [Step; 14] = [
+        let steps: [Step; 18] = [
             |t, _| t.claim(StaffId(3)).ok(),
             |t, _| t.triage(Cause::Objective).ok(),
             |t, _| t.refer(UnitId(1)).ok(),
             |t, _| t.refer(UnitId(2)).ok(),
             |t, at| t.await_citizen("户口本", at).ok(),
-            |t, _| t.resume().ok(),
+            |t, at| t.resume(limit(at)).ok(),
+            |t, _| t.tell_citizen("已收到").ok(),
+            |t, at| t.hand_up("请研究", at, limit(at)).ok(),
             |t, at| t.raise(None, at, at, false).ok(),
-            |t, at| t.raise(Some("请研究"), at, at, false).ok(),
             |t, _| t.fall_overdue(1).ok(),
-            |t, _| t.resolve(Outcome::Solved, "已补办").ok(),
-            |t, _| t.evaluate(Evaluation::Satisfied).ok(),
+            |t, _| t.resolve(Outcome::Solved, "已补办", "已补办").ok(),
+            |t, _| t.evaluate(Evaluation::Satisfied, Some("很快")).ok(),
             |t, _| t.close(None).ok(),
-            |t, at| t.reopen("没有解决", at).ok(),
-            |t, _| t.resolve(Outcome::Guided, "已引导").ok(),
+            |t, at| t.reopen("没有解决", limit(at)).ok(),
+            |t, _| t.resolve(Outcome::Guided, "已引导", "请到三号窗口").ok(),
+            |t, at| t.reopen("走错窗口", limit(at)).ok(),
+            |t, _| t.withdraw(None).ok(),
+            |t, _| t.close(Some("群众撤回")).ok(),
         ];
         for step in steps {
             standing.then(&step(&mut ticket, later).unwrap());
@@ -192,6 +215,7 @@ mod tests {
                 unit: now.unit,
                 cause: now.cause,
                 overdue: now.overdue,
+                runs_from: now.runs_from,
             };
             assert_eq!(standing.differs_from(&stands), [""; 0], "{standing:?} {stands:?}");
         }

@@ -129,6 +129,53 @@ pub enum State {
     },
 }
 
+impl Evaluation {
+    /// From the best to the worst, as they are offered.
+    pub const ALL: [Self; 5] = [
+        Self::VerySatisfied,
+        Self::Satisfied,
+        Self::FairlySatisfied,
+        Self::Dissatisfied,
+        Self::VeryDissatisfied,
+    ];
+
+    /// The value in forms.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::VerySatisfied => "very_satisfied",
+            Self::Satisfied => "satisfied",
+            Self::FairlySatisfied => "fairly_satisfied",
+            Self::Dissatisfied => "dissatisfied",
+            Self::VeryDissatisfied => "very_dissatisfied",
+        }
+    }
+
+    /// The reverse of [`Self::as_str`].
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|evaluation| evaluation.as_str() == text)
+    }
+
+    /// The Chinese name.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::VerySatisfied => "非常满意",
+            Self::Satisfied => "满意",
+            Self::FairlySatisfied => "基本满意",
+            Self::Dissatisfied => "不满意",
+            Self::VeryDissatisfied => "非常不满意",
+        }
+    }
+
+    /// Whether somebody should look into it.
+    #[must_use]
+    pub fn is_dissatisfied(self) -> bool {
+        matches!(self, Self::Dissatisfied | Self::VeryDissatisfied)
+    }
+}
+
 impl State {
     /// The names of all states.
     pub const NAMES: [&str; 7] = [
@@ -177,7 +224,10 @@ pub enum NotAllowed {
     /// There is no result yet.
     #[error("not resolved yet")]
     NotResolved,
-    /// It is not waiting for the citizen.
+    /// It waits for the citizen.
+    #[error("waiting for the citizen")]
+    Waiting,
+    /// It does not wait for the citizen.
     #[error("not waiting for the citizen")]
     NotWaiting,
     /// Struck off.
@@ -186,9 +236,6 @@ pub enum NotAllowed {
     /// The unit has it already.
     #[error("already referred to this unit")]
     AlreadyReferred,
-    /// It is open.
-    #[error("not closed")]
-    NotClosed,
     /// Level 5 is the top.
     #[error("already at the highest level")]
     AtTheTop,
@@ -216,6 +263,19 @@ pub struct Ticket {
     pub cause: Option<Cause>,
     /// Past the last limit.
     pub overdue: bool,
+    /// From when its limits run, where that is no longer acceptance: after a pause, after reopening.
+    pub runs_from: Option<DateTime<Utc>>,
+}
+
+/// A limit that begins to run: after a pause, at a reopening, when an officer hands a matter up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NewLimit {
+    /// From when the limits run; no part of a hand-up.
+    pub runs_from: DateTime<Utc>,
+    /// The limit.
+    pub due_at: DateTime<Utc>,
+    /// Whether it rests on an unannounced calendar.
+    pub provisional: bool,
 }
 
 type Step = Result<Happened, NotAllowed>;
@@ -283,62 +343,88 @@ impl Ticket {
         Ok(Happened::AwaitingCitizen { missing, until })
     }
 
-    /// The material came; work goes on.
+    /// The material came; work goes on, and the limit runs on from where it stood
+    /// ([`super::promise::resumed`]). What is past its last limit has none that could run.
     ///
     /// # Errors
     /// When it was not waiting.
-    pub fn resume(&mut self) -> Step {
+    pub fn resume(&mut self, limit: NewLimit) -> Step {
         let State::AwaitingCitizen { units, .. } = &self.state else {
             return Err(NotAllowed::NotWaiting);
         };
         self.state = State::InProgress { units: units.clone() };
-        Ok(Happened::Resumed)
+        if self.overdue {
+            return Ok(Happened::Resumed { due_at: None, runs_from: None, provisional: false });
+        }
+        let (due_at, runs_from) = (Some(limit.due_at), Some(limit.runs_from));
+        let provisional = self.take(limit);
+        Ok(Happened::Resumed { due_at, runs_from, provisional })
     }
 
-    /// There is a result, and the citizen was told.
+    /// An officer writes to the citizen.
     ///
     /// # Errors
-    /// Before it is claimed, when it has one, and without an opinion (R7.2).
-    pub fn resolve(&mut self, outcome: Outcome, opinion: &str) -> Step {
+    /// Before it is claimed, after it is closed, and without words.
+    pub fn tell_citizen(&mut self, text: &str) -> Step {
+        match self.state {
+            State::Registered => Err(NotAllowed::NotClaimed),
+            State::Closed { .. } => Err(NotAllowed::AlreadyClosed),
+            _ => Ok(Happened::ToldCitizen { text: needed(text)? }),
+        }
+    }
+
+    /// There is a result, and the citizen is told it in the words of `answer`.
+    ///
+    /// # Errors
+    /// Before it is claimed, when it has one, and without an opinion (R7.2) or an answer.
+    pub fn resolve(&mut self, outcome: Outcome, opinion: &str, answer: &str) -> Step {
         match self.state {
             State::Registered => return Err(NotAllowed::NotClaimed),
             State::Accepted | State::InProgress { .. } | State::AwaitingCitizen { .. } => {}
             State::Closed { .. } => return Err(NotAllowed::AlreadyClosed),
             _ => return Err(NotAllowed::AlreadyResolved),
         }
-        let opinion = needed(opinion)?;
+        let (opinion, answer) = (needed(opinion)?, Some(needed(answer)?));
         self.state = State::Resolved { outcome: outcome.clone(), opinion: opinion.clone() };
-        Ok(Happened::Resolved { outcome, opinion })
+        Ok(Happened::Resolved { outcome, opinion, answer })
     }
 
-    /// The citizen takes the matter back; nobody need have taken it up.
+    /// The citizen takes the matter back, whoever has it in hand; `reason` in the citizen's words.
     ///
     /// # Errors
-    /// When it has a result.
-    pub fn withdraw(&mut self) -> Step {
+    /// When there is a result already.
+    pub fn withdraw(&mut self, reason: Option<&str>) -> Step {
         match self.state {
+            State::Registered
+            | State::Accepted
+            | State::InProgress { .. }
+            | State::AwaitingCitizen { .. } => {}
             State::Closed { .. } => return Err(NotAllowed::AlreadyClosed),
             State::Resolved { .. } | State::Evaluated { .. } => {
                 return Err(NotAllowed::AlreadyResolved);
             }
-            _ => {}
         }
-        let (outcome, opinion) = (Outcome::Withdrawn, "群众撤回".to_owned());
+        let opinion = match reason.map(str::trim).filter(|reason| !reason.is_empty()) {
+            Some(reason) => format!("群众撤回：{reason}"),
+            None => "群众撤回".to_owned(),
+        };
+        let outcome = Outcome::Withdrawn;
         self.state = State::Resolved { outcome: outcome.clone(), opinion: opinion.clone() };
-        Ok(Happened::Resolved { outcome, opinion })
+        Ok(Happened::Resolved { outcome, opinion, answer: None })
     }
 
-    /// R7.d: the citizen judges the result, once.
+    /// R7.d: the citizen judges the result, once, with a text where they want to say more.
     ///
     /// # Errors
     /// Unless it is resolved and not judged.
-    pub fn evaluate(&mut self, evaluation: Evaluation) -> Step {
+    pub fn evaluate(&mut self, evaluation: Evaluation, text: Option<&str>) -> Step {
         let State::Resolved { outcome, opinion } = &self.state else {
             return Err(self.no_result_to_judge());
         };
         self.state =
             State::Evaluated { outcome: outcome.clone(), opinion: opinion.clone(), evaluation };
-        Ok(Happened::Evaluated { evaluation })
+        let text = text.map(str::trim).filter(|text| !text.is_empty()).map(str::to_owned);
+        Ok(Happened::Evaluated { evaluation, text })
     }
 
     /// RS2.1: strikes the number off. Needs an opinion, an answer given, and an evaluation or
@@ -361,17 +447,61 @@ impl Ticket {
         Ok(Happened::Closed { closing })
     }
 
-    /// Takes a closed matter up again, with a new limit and the same number.
+    /// Takes a matter that has a result up again, with a new limit and the same number.
     ///
     /// # Errors
-    /// When it is open, or without a reason.
-    pub fn reopen(&mut self, reason: &str, due_at: DateTime<Utc>) -> Step {
-        let State::Closed { .. } = self.state else { return Err(NotAllowed::NotClosed) };
+    /// When it has no result, or without a reason.
+    pub fn reopen(&mut self, reason: &str, limit: NewLimit) -> Step {
+        match self.state {
+            State::Resolved { .. } | State::Evaluated { .. } | State::Closed { .. } => {}
+            _ => return Err(NotAllowed::NotResolved),
+        }
         let reason = needed(reason)?;
         self.state = State::InProgress { units: Vec::new() };
-        self.due_at = due_at;
         self.overdue = false;
-        Ok(Happened::Reopened { reason, due_at })
+        let (due_at, runs_from) = (limit.due_at, Some(limit.runs_from));
+        let provisional = self.take(limit);
+        Ok(Happened::Reopened { reason, due_at, runs_from, provisional })
+    }
+
+    /// R6: an officer hands it up, with a written opinion, before its limit does.
+    ///
+    /// # Errors
+    /// As [`Self::raise`]; before it is claimed, and while it waits for the citizen.
+    pub fn hand_up(&mut self, opinion: &str, now: DateTime<Utc>, limit: NewLimit) -> Step {
+        self.must_be_in_hand()?;
+        self.raise(Some(opinion), now, limit.due_at, limit.provisional)
+    }
+
+    /// Some of its messages are registered as a matter of their own.
+    ///
+    /// # Errors
+    /// Before it is claimed and after it is closed.
+    pub fn spin_off(&mut self, into: &str, messages: Vec<i32>) -> Step {
+        match self.state {
+            State::Registered => Err(NotAllowed::NotClaimed),
+            State::Closed { .. } => Err(NotAllowed::AlreadyClosed),
+            _ => Ok(Happened::SpunOff { into: into.to_owned(), messages }),
+        }
+    }
+
+    /// Another ticket ended in favour of this one.
+    ///
+    /// # Errors
+    /// When this one has a result.
+    pub fn take_in(&mut self, from: &str) -> Step {
+        match self.state {
+            State::Resolved { .. } | State::Evaluated { .. } => Err(NotAllowed::AlreadyResolved),
+            State::Closed { .. } => Err(NotAllowed::AlreadyClosed),
+            _ => Ok(Happened::TookIn { from: from.to_owned() }),
+        }
+    }
+
+    fn take(&mut self, limit: NewLimit) -> bool {
+        self.due_at = limit.due_at;
+        self.provisional = limit.provisional;
+        self.runs_from = Some(limit.runs_from);
+        limit.provisional
     }
 
     /// R6: up one level, by its limit or by hand with a written opinion. It enters that level at
@@ -418,7 +548,7 @@ impl Ticket {
         match self.state {
             State::Accepted | State::InProgress { .. } => Ok(()),
             State::Registered => Err(NotAllowed::NotClaimed),
-            State::AwaitingCitizen { .. } => Err(NotAllowed::NotWaiting),
+            State::AwaitingCitizen { .. } => Err(NotAllowed::Waiting),
             State::Resolved { .. } | State::Evaluated { .. } => Err(NotAllowed::AlreadyResolved),
             State::Closed { .. } => Err(NotAllowed::AlreadyClosed),
         }
@@ -447,6 +577,15 @@ mod tests {
             unit: None,
             cause: None,
             overdue: false,
+            runs_from: None,
+        }
+    }
+
+    fn limit() -> NewLimit {
+        NewLimit {
+            runs_from: DateTime::UNIX_EPOCH,
+            due_at: DateTime::UNIX_EPOCH,
+            provisional: false,
         }
     }
 
@@ -467,17 +606,18 @@ mod tests {
     fn r7_d_a_number_is_struck_off_only_with_an_opinion_and_an_evaluation_or_a_reason() {
         let mut ticket = fresh();
         assert_eq!(ticket.close(None), Err(NotAllowed::NotResolved));
-        assert_eq!(ticket.resolve(Outcome::Solved, "x"), Err(NotAllowed::NotClaimed));
+        assert_eq!(ticket.resolve(Outcome::Solved, "x", "x"), Err(NotAllowed::NotClaimed));
         ticket.claim(StaffId(1)).unwrap();
-        assert_eq!(ticket.resolve(Outcome::Solved, "  "), Err(NotAllowed::TextMissing));
-        ticket.resolve(Outcome::Solved, "已补办").unwrap();
+        assert_eq!(ticket.resolve(Outcome::Solved, "  ", "已补办"), Err(NotAllowed::TextMissing));
+        assert_eq!(ticket.resolve(Outcome::Solved, "已补办", " "), Err(NotAllowed::TextMissing));
+        ticket.resolve(Outcome::Solved, "已补办", "已补办").unwrap();
         assert_eq!(ticket.close(None), Err(NotAllowed::TextMissing));
-        ticket.evaluate(Evaluation::Satisfied).unwrap();
-        assert_eq!(ticket.evaluate(Evaluation::Satisfied), Err(NotAllowed::AlreadyResolved));
+        ticket.evaluate(Evaluation::Satisfied, None).unwrap();
+        assert_eq!(ticket.evaluate(Evaluation::Satisfied, None), Err(NotAllowed::AlreadyResolved));
         ticket.close(None).unwrap();
         assert_eq!(ticket.close(None), Err(NotAllowed::AlreadyClosed));
         assert_eq!(ticket.refer(UnitId(1)), Err(NotAllowed::AlreadyClosed));
-        ticket.reopen("没有解决", DateTime::UNIX_EPOCH).unwrap();
+        ticket.reopen("没有解决", limit()).unwrap();
         assert_eq!(ticket.state.name(), "in_progress");
     }
 
@@ -508,17 +648,31 @@ mod tests {
         ticket.refer(UnitId(7)).unwrap();
         ticket.await_citizen("身份证复印件", DateTime::UNIX_EPOCH).unwrap();
         assert!(ticket.raise(None, ticket.due_at, ticket.due_at, false).is_err());
-        ticket.resume().unwrap();
+        assert_eq!(
+            ticket.hand_up("请研究", DateTime::UNIX_EPOCH, limit()),
+            Err(NotAllowed::Waiting)
+        );
+        ticket.resume(limit()).unwrap();
         assert_eq!(ticket.state, State::InProgress { units: vec![UnitId(7)] });
-        assert_eq!(ticket.resume(), Err(NotAllowed::NotWaiting));
+        assert_eq!(ticket.resume(limit()), Err(NotAllowed::NotWaiting));
     }
 
     #[test]
     fn events_are_read_as_they_were_stored() {
         for happened in [
-            Happened::Resumed,
+            Happened::Resumed { due_at: None, runs_from: None, provisional: false },
+            Happened::Resumed {
+                due_at: Some(DateTime::UNIX_EPOCH),
+                runs_from: Some(DateTime::UNIX_EPOCH),
+                provisional: true,
+            },
             Happened::Claimed { by: StaffId(3) },
-            Happened::Resolved { outcome: Outcome::Solved, opinion: "好".into() },
+            Happened::Resolved {
+                outcome: Outcome::Solved,
+                opinion: "好".into(),
+                answer: Some("好了".into()),
+            },
+            Happened::SpunOff { into: "BCS-2026-000002".into(), messages: vec![2, 3] },
             Happened::Closed { closing: Closing::WithoutEvaluation("联系不上".into()) },
         ] {
             let (kind, data) = happened.stored();

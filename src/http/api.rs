@@ -1,5 +1,9 @@
 //! The API (DESIGN.md §5): JSON, bearer tokens with scopes, problem details, lists by cursor.
 
+mod acts;
+
+pub use acts::act;
+
 use super::{
     Shared,
     problem::{FieldProblem, Problem},
@@ -15,6 +19,7 @@ use crate::{
         ticket::{NotAllowed, State as TicketState},
     },
     intake::{AcceptError, Accepted},
+    reply,
     search::words::Words,
     secret,
     store::{
@@ -310,17 +315,17 @@ pub async fn refer(
         Err(DeskError::NotAllowed(NotAllowed::NotClaimed)) => {
             return not_now("somebody of the staff has to claim it first");
         }
-        Err(DeskError::NotAllowed(NotAllowed::NotWaiting)) => {
+        Err(DeskError::NotAllowed(NotAllowed::Waiting)) => {
             return not_now("it waits for the citizen");
         }
-        Err(DeskError::NotAllowed(_)) => return not_now("it has a result"),
+        Err(_) => return not_now("it has a result"),
     }
     app.live.changed(office);
     let whole = load(&app, &caller, ticket).await?;
     Ok(Json(Item::from(&app, &caller, &whole.row)?).into_response())
 }
 
-/// One ticket, with its messages and events.
+/// One ticket, with its messages, its events and what the citizen was told.
 pub async fn show(
     State(app): State<Shared>,
     caller: Caller,
@@ -334,6 +339,7 @@ pub async fn show(
         .iter()
         .map(|message| {
             serde_json::json!({
+                "seq": message.seq,
                 "occurred_at": local(message.occurred_at),
                 "received_at": local(message.received_at),
                 "text": message.text,
@@ -352,13 +358,43 @@ pub async fn show(
             })
         })
         .collect();
+    let replies = replies(&app, &caller, ticket).await?;
     let item = Item::from(&app, &caller, &whole.row)?;
     let mut body = serde_json::to_value(item).unwrap_or_default();
     if let Some(fields) = body.as_object_mut() {
         fields.insert("messages".to_owned(), messages.into());
         fields.insert("events".to_owned(), events.into());
+        fields.insert("replies".to_owned(), replies.into());
     }
     Ok(Json(body).into_response())
+}
+
+/// What the citizen was told, and how.
+async fn replies(
+    app: &Shared,
+    caller: &Caller,
+    ticket: RegisterNumber,
+) -> Result<Vec<serde_json::Value>, Problem> {
+    let office = app.offices.get(caller.0.office).ok_or_else(no_ticket)?;
+    let mut db = app.pool.acquire().await?;
+    let rows = store::reply::of_ticket(&mut db, office.id, ticket).await?;
+    let replies = rows.iter().map(|row| {
+        let link = app.citizen.links.url(office.id, ticket, row.created_at);
+        let link = link.as_deref();
+        let words = reply::words(&office, ticket, row.kind, &row.facts, link, row.created_at);
+        let attempts = row.attempts.iter().map(|one| {
+            serde_json::json!({
+                "path": one.path, "at": local(one.began_at), "outcome": one.outcome,
+                "code": one.code, "says": one.says, "delivery": one.delivery,
+            })
+        });
+        serde_json::json!({
+            "kind": row.kind, "state": row.state, "text": words.body,
+            "created_at": local(row.created_at), "ended_at": row.ended_at.map(local),
+            "called_by": row.called_by, "attempts": attempts.collect::<Vec<_>>(),
+        })
+    });
+    Ok(replies.collect())
 }
 
 async fn load(

@@ -3,7 +3,7 @@
 
 use super::{Shared, serve::Peer};
 use crate::{
-    domain::id::OfficeId,
+    domain::{id::OfficeId, register::RegisterNumber},
     intake::{AcceptError, Accepted},
     store, telemetry,
 };
@@ -17,7 +17,7 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use intake_contract::{
-    Answer, Busy, Channel, Method, Outcome, Quarantine, Refusal, Request, Verified,
+    Answer, Busy, Channel, Method, Outcome, Quarantine, Refusal, Request, Said, Verified,
 };
 use sha2::{Digest, Sha256};
 use std::time::{Duration, Instant};
@@ -63,7 +63,17 @@ async fn receive(app: &Shared, key: &str, peer: Peer, request: HttpRequest<Body>
         body: &body,
     };
     let now = app.clock.now();
-    let response = match channel.verify(request, now) {
+    let verified = match channel.hear(request, now) {
+        Ok((verified, heard)) => {
+            // What a platform reports and will not report again is kept before it is answered.
+            if !heard.is_empty() && !app.hearing.hear(*office, heard).await {
+                return busy(5);
+            }
+            Ok(verified)
+        }
+        Err(refusal) => Err(refusal),
+    };
+    let response = match verified {
         Err(refusal) => refused(kind, refusal),
         Ok(Verified::Answer(answer)) => ready(answer),
         Ok(Verified::Quarantine(item, answer)) => {
@@ -90,7 +100,8 @@ async fn receive(app: &Shared, key: &str, peer: Peer, request: HttpRequest<Body>
                 ) if !put_aside("id_reused").await => busy(5),
                 Ok(accepted) => {
                     let prefix = app.offices.get(*office).map(|o| o.prefix.clone());
-                    let outcome = accepted.outcome(prefix.as_deref().unwrap_or_default());
+                    let mut outcome = accepted.outcome(prefix.as_deref().unwrap_or_default());
+                    with_pages(app, *office, prefix.as_deref(), &accepted, &mut outcome);
                     ready(respond(&outcome, app.clock.now()))
                 }
                 Err(AcceptError::Busy(Busy { retry_after_s })) => {
@@ -116,6 +127,36 @@ async fn receive(app: &Shared, key: &str, peer: Peer, request: HttpRequest<Body>
     metrics::histogram!(telemetry::CHANNEL_SECONDS, "channel" => kind)
         .record(began.elapsed().as_secs_f64());
     response
+}
+
+/// The links to the citizen's pages of what the answer speaks of: made of the moment when it was
+/// first answered, so that a repeat has the same.
+fn with_pages(
+    app: &Shared,
+    office: OfficeId,
+    prefix: Option<&str>,
+    accepted: &Accepted,
+    outcome: &mut Outcome,
+) {
+    let page = |number: &str, at| {
+        let ticket = RegisterNumber::parse(number, prefix?).ok()?;
+        app.citizen.links.url(office, ticket, at)
+    };
+    match (accepted, outcome) {
+        (Accepted::Ticket { received_at, .. }, Outcome::Durable { receipt, .. }) => {
+            receipt.page = page(&receipt.number, *received_at);
+        }
+        (Accepted::Said { received_at, .. }, Outcome::Said(said)) => match said {
+            Said::Progress(standings) => {
+                for one in standings {
+                    one.page = page(&one.number, *received_at);
+                }
+            }
+            Said::GradeWanted { number, page: link } => *link = page(number, *received_at),
+            _ => {}
+        },
+        _ => {}
+    }
 }
 
 /// Keeps what a verified sender sent where staff see it; false when that was not possible now.

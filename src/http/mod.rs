@@ -2,6 +2,7 @@
 
 pub mod api;
 pub mod channels;
+pub mod citizen;
 pub mod desk;
 pub mod live;
 pub mod ops;
@@ -11,10 +12,15 @@ pub mod serve;
 use crate::{
     clock::Clock,
     config,
+    desk::Done,
     domain::id::OfficeId,
+    hearing::Hearing,
     intake::{Intake, held::Waits},
+    media::{Fetcher, Keeper},
     offices::Offices,
+    platform::Accounts,
     relay::Relay,
+    reply::Replies,
     schedule::runner::Runner,
     search::Indexer,
 };
@@ -45,10 +51,20 @@ pub struct App {
     pub schedule: Arc<Runner>,
     /// The relay.
     pub relay: Arc<Relay>,
+    /// WeChat's accounts that can send.
+    pub accounts: Arc<Accounts>,
+    /// What channels hear besides submissions.
+    pub hearing: Arc<Hearing>,
+    /// What citizens are told.
+    pub replies: Arc<Replies>,
     /// What fills the index of words.
     pub search: Arc<Indexer>,
     /// What registers by itself what waited for words.
     pub waits: Arc<Waits>,
+    /// What citizens sent, kept.
+    pub media: Arc<Keeper>,
+    /// What fetches it.
+    pub fetcher: Arc<Fetcher>,
     /// Who watches the queue.
     pub live: live::Live,
     /// The channels by `wechat/{account}` or `hotline/{source}`, each with its office.
@@ -57,6 +73,8 @@ pub struct App {
     pub tallies: desk::Tallies,
     /// Settings of the desk.
     pub desk: config::Desk,
+    /// What the citizens' pages stand on.
+    pub citizen: citizen::Pages,
     /// For every answer; live pages have begun theirs by then.
     pub answer_within: Duration,
     /// Ends live pages when the process stops.
@@ -87,13 +105,31 @@ pub fn public(app: Shared) -> Router {
         .route("/api/v1/tickets", get(api::list).post(api::create))
         .route("/api/v1/tickets/{number}", get(api::show))
         .route("/api/v1/tickets/{number}/refer", post(api::refer))
+        .route("/api/v1/tickets/{number}/{act}", post(api::act))
         // The desk: cookie sessions.
         .merge(desk::routes())
+        // The citizens' pages: a secret in the address.
+        .merge(citizen::routes())
         .layer(middleware::from_fn_with_state(Arc::clone(&app), in_time))
+        // With a limit of their own.
+        .merge(citizen::uploads())
         .layer(middleware::from_fn(serve::strict_request))
         .layer(middleware::from_fn(in_the_readers_words))
         .layer(middleware::map_response(safe_headers))
         .with_state(app)
+}
+
+/// Wakes what waits for what staff do: live pages, the relay, the schedule, the index of words.
+/// All of it would find out by itself.
+async fn announce(app: &Shared, office: OfficeId, done: &Done) {
+    app.live.changed(office);
+    app.search.wake();
+    if done.urgent {
+        app.relay.wake_now();
+    } else {
+        app.relay.wake();
+    }
+    app.schedule.enter(&done.timers).await;
 }
 
 /// The operations listener's routes.
@@ -116,24 +152,27 @@ async fn in_time(State(app): State<Shared>, request: Request, next: Next) -> Res
     }
 }
 
-/// A refusal of the framework is an English word or nothing: programs get a problem, officers a
-/// page that says what to do.
+/// A refusal of the framework is an English word or nothing: programs get a problem, officers and
+/// citizens a page that says what to do.
 async fn in_the_readers_words(request: Request, next: Next) -> Response {
     let path = request.uri().path();
     let of = |prefix: &str| {
         path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     };
-    let (api, desk) = (of("/api"), of("/desk"));
+    let (api, desk, citizen) = (of("/api"), of("/desk"), of("/c"));
     let response = next.run(request).await;
     let status = response.status();
     if !(status.is_client_error() || status.is_server_error()) {
         return response;
     }
     let kind = response.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+    let is_page = kind.is_some_and(|kind| kind.starts_with("text/html"));
     if api && kind != Some("application/problem+json") {
         problem::restated(response)
-    } else if desk && !kind.is_some_and(|kind| kind.starts_with("text/html")) {
+    } else if desk && !is_page {
         desk::restated(response)
+    } else if citizen && !is_page {
+        citizen::restated(response)
     } else {
         response
     }
@@ -148,7 +187,7 @@ async fn safe_headers(mut response: Response) -> Response {
         (
             header::CONTENT_SECURITY_POLICY,
             "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; \
-             connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'; \
+             media-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'; \
              object-src 'none'",
         ),
         (header::CACHE_CONTROL, "no-store"),

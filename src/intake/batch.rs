@@ -17,12 +17,12 @@ use crate::{
         StoreError,
         intake::{
             self as store, Arrival, Basis, Growing, Made, NewEvent, NewTicket, Numbers, Recalled,
-            RegisterStands, Seen, Told, Writes,
+            RegisterStands, Seen, Stood, Told, Writes,
         },
     },
 };
 use chrono::{DateTime, Datelike, TimeDelta, Utc};
-use intake_contract::{ChannelKind, Citizen, Meaning, Submission, china};
+use intake_contract::{Attachment, ChannelKind, Citizen, Meaning, Submission, china};
 use sha2::{Digest, Sha256};
 use sqlx::{Connection, PgConnection};
 use std::{
@@ -376,6 +376,7 @@ impl Head {
             due_at: growing.due_at,
             provisional: growing.provisional,
             asks: false,
+            stood: growing.stood,
         };
         let grows = Grows::Open(growing.events);
         let Growing { events, chain, urgent, .. } = *growing;
@@ -420,6 +421,7 @@ impl<'a> Builder<'a> {
         event.due_at = Some(made.due_at);
         event.provisional = Some(made.provisional);
         event.asks = Some(made.asks);
+        event.stood = made.stood.stored();
         Ok(made)
     }
 
@@ -431,7 +433,10 @@ impl<'a> Builder<'a> {
         seen: &Seen,
     ) -> Result<(Made, i32), StoreError> {
         let (made, row) = self.place(held, seen)?;
-        Ok((made, self.writes.events[row].seq))
+        let event = &mut self.writes.events[row];
+        // Without its identity there, which is recorded.
+        event.source = Some(&held.submission.source);
+        Ok((made, event.seq))
     }
 
     /// What is registered in this batch is told to the citizen by the way that arrives.
@@ -510,6 +515,7 @@ impl<'a> Builder<'a> {
             follow_up_at: promise.follow_up_at,
             due_at: promise.due_at,
             provisional: promise.provisional,
+            stood: Stood::InHand,
             asks: chats && (contact.name.is_none() || contact.phone.is_none()),
         };
 
@@ -520,7 +526,7 @@ impl<'a> Builder<'a> {
             channel: submission.channel.as_str(),
             state: if accountable.is_some() { "accepted" } else { "registered" },
             urgency: if urgent { 0 } else { 1 },
-            problem: first_words(submission),
+            problem: first_words(&submission.text, &submission.attachments),
             citizen_name: contact.name,
             citizen_phone: contact.phone,
             thread: submission.thread.as_deref(),
@@ -607,6 +613,7 @@ impl<'a> Builder<'a> {
             channel: submission.channel,
             digest: hex::encode(digest),
             urgent: becomes_urgent,
+            page: false,
             contact,
         };
         let row = self.happen(waiting, ticket, Actor::Citizen, &received, Some(submission))?;
@@ -650,6 +657,7 @@ impl<'a> Builder<'a> {
         let entry = Entry { office, ticket, seq, at, actor: &actor, kind: &kind, data: &data };
         head.chain = entry.link(head.chain);
         let hash = head.chain.0;
+        self.committed.attachments |= message.is_some_and(|m| !m.attachments.is_empty());
 
         self.writes.events.push(NewEvent {
             office_id: office.0,
@@ -737,16 +745,17 @@ impl<'a> Builder<'a> {
 }
 
 /// The first words of the problem, for lists; the message keeps all of them.
-fn first_words(submission: &Submission) -> String {
+pub(crate) fn first_words(text: &str, attachments: &[Attachment]) -> String {
     const CHARS: usize = 48;
-    let text = submission.text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
     if text.is_empty() {
-        let what = submission.attachments.first().map(|attachment| match attachment.kind {
+        let what = attachments.first().map(|attachment| match attachment.kind {
             intake_contract::AttachmentKind::Image => "〔图片〕",
             intake_contract::AttachmentKind::Voice => "〔语音〕",
             intake_contract::AttachmentKind::Video => "〔视频〕",
             intake_contract::AttachmentKind::Location => "〔位置〕",
             intake_contract::AttachmentKind::Link => "〔链接〕",
+            intake_contract::AttachmentKind::File => "〔文件〕",
         });
         return what.unwrap_or_default().to_owned();
     }

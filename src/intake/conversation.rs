@@ -11,11 +11,14 @@ use super::{
     batch::{Became, Builder, year},
 };
 use crate::{
+    citizen::{self, CitizenError},
     domain::{
         conversation::{Message, Question, Talk, Turn},
         event::{Actor, Happened},
+        ladder::timers_ahead,
+        promise::reopened,
         register::RegisterNumber,
-        ticket::{Evaluation, State},
+        ticket::{Evaluation, NotAllowed, State},
     },
     offices::Office,
     store::{
@@ -333,18 +336,20 @@ impl Scene<'_> {
         if !self.is_theirs(ticket).await? {
             return Ok(Said::NothingToEvaluate { number: None, done: false });
         }
-        let Some(mut locked) = store::ticket::lock(self.db, self.office.id, ticket).await? else {
-            return Ok(Said::NothingToEvaluate { number: None, done: false });
-        };
-        let Ok(happened) = locked.ticket.evaluate(evaluation) else {
-            let done =
-                matches!(locked.ticket.state, State::Evaluated { .. } | State::Closed { .. });
-            return Ok(Said::NothingToEvaluate { number: Some(number), done });
-        };
-        store::ticket::write(self.db, &mut locked, Actor::Citizen, &happened, self.now).await?;
-        committed.offices.push(self.office.id);
-        let dissatisfied =
-            matches!(evaluation, Evaluation::Dissatisfied | Evaluation::VeryDissatisfied);
+        let done = citizen::evaluate(self.db, self.office, ticket, evaluation, "", self.now).await;
+        match done {
+            Ok(()) => {}
+            Err(CitizenError::NotAllowed(why)) => {
+                let done = matches!(why, NotAllowed::AlreadyResolved | NotAllowed::AlreadyClosed);
+                return Ok(Said::NothingToEvaluate { number: Some(number), done });
+            }
+            Err(CitizenError::Store(error)) => return Err(error),
+            Err(CitizenError::NoTicket | CitizenError::TooLong) => {
+                return Ok(Said::NothingToEvaluate { number: None, done: false });
+            }
+        }
+        self.changed(committed);
+        let dissatisfied = evaluation.is_dissatisfied();
         Ok(Said::Evaluated { number, dissatisfied })
     }
 
@@ -371,17 +376,17 @@ impl Scene<'_> {
     ) -> Result<Said, StoreError> {
         self.talk.question = None;
         let number = self.number(ticket);
-        let Some(mut locked) = store::ticket::lock(self.db, self.office.id, ticket).await? else {
-            return Ok(Said::NothingToWithdraw);
-        };
-        let Ok(happened) = locked.ticket.withdraw() else { return Ok(Said::NothingToWithdraw) };
-        store::ticket::write(self.db, &mut locked, Actor::Citizen, &happened, self.now).await?;
-        self.tell_staff(ticket, "withdrawn", committed).await?;
+        match citizen::withdraw(self.db, self.office, ticket, "", self.now).await {
+            Ok(()) => {}
+            Err(CitizenError::Store(error)) => return Err(error),
+            Err(_) => return Ok(Said::NothingToWithdraw),
+        }
+        store::timer::cancel_all(self.db, self.office.id, ticket).await?;
+        self.changed(committed);
         Ok(Said::Withdrawn { number })
     }
 
-    /// Takes the closed matter up again, with a new limit of level 1's length, and adds what was
-    /// kept.
+    /// Takes the closed matter up again, with a new limit, and adds what was kept.
     async fn reopen(
         &mut self,
         ticket: RegisterNumber,
@@ -391,17 +396,13 @@ impl Scene<'_> {
             return Ok(Said::HowToReport);
         };
         let calendar = &self.office.calendar;
-        let accepted = calendar.accepted_at(self.now);
-        let deadline = calendar.deadline(accepted.value, locked.ticket.level.number() as u8);
-        if let Ok(happened) = locked.ticket.reopen("群众补充后重新办理", deadline.at) {
-            locked.ticket.provisional = deadline.provisional;
+        let limit = reopened(calendar, locked.ticket.level, self.now);
+        if let Ok(happened) = locked.ticket.reopen("群众补充后重新办理", limit) {
+            locked.calendar_version = self.office.calendar_version;
+            store::search::follow_again(self.db, self.office.id, ticket).await?;
             store::ticket::write(self.db, &mut locked, Actor::Citizen, &happened, self.now).await?;
-            let timers = crate::domain::ladder::timers_ahead(
-                calendar,
-                locked.ticket.level,
-                deadline.at,
-                self.now,
-            );
+            store::timer::cancel_all(self.db, self.office.id, ticket).await?;
+            let timers = timers_ahead(calendar, locked.ticket.level, limit.due_at, self.now);
             let armed = store::timer::arm(self.db, self.office.id, ticket, &timers).await?;
             committed.timers.extend(armed);
         }
@@ -419,8 +420,8 @@ impl Scene<'_> {
         self.register(None, committed).await?;
         Ok(Said::Reopened {
             number: self.number(ticket),
-            due_at: deadline.at,
-            provisional: deadline.provisional,
+            due_at: limit.due_at,
+            provisional: limit.provisional,
         })
     }
 
@@ -447,9 +448,14 @@ impl Scene<'_> {
         let wait = TimeDelta::seconds(if opens > self.now { crate::relay::GATHER_S } else { 0 });
         let office = self.office.id;
         store::notice::add_effect(self.db, office, ticket, kind, self.now, opens + wait).await?;
-        committed.offices.push(office);
-        committed.effects |= opens <= self.now;
+        self.changed(committed);
         Ok(())
+    }
+
+    /// There is something new, perhaps to be told now.
+    fn changed(&self, committed: &mut Committed) {
+        committed.offices.push(self.office.id);
+        committed.effects |= self.office.calendar.is_open(self.now);
     }
 
     async fn remember(self) -> Result<(), StoreError> {

@@ -14,11 +14,13 @@ mod conversation;
 pub mod held;
 mod writer;
 
+pub(crate) use batch::first_words;
+
 use crate::{
     clock::Clock,
     domain::{id::OfficeId, register::RegisterNumber},
     offices::{Office, Offices},
-    store::intake::Made,
+    store::intake::{Made, Stood},
 };
 use chrono::{DateTime, Utc};
 use intake_contract::{Busy, Kept, Outcome, Receipt, Said, Submission, SubmissionError};
@@ -101,6 +103,8 @@ pub struct Committed {
     pub effects: bool,
     /// Something that cannot wait (RD3.2).
     pub urgent: bool,
+    /// Whether something came beside the words, to be fetched.
+    pub attachments: bool,
 }
 
 impl Committed {
@@ -250,7 +254,12 @@ impl Accepted {
             Self::Quarantined => Outcome::Quarantined,
             Self::Said { said, .. } => Outcome::Said(said.clone()),
             Self::Ticket { made, received_at, repeated, .. } => Outcome::Durable {
-                kept: if made.appended { Kept::Appended } else { Kept::Registered },
+                kept: match (made.appended, made.stood) {
+                    (false, _) => Kept::Registered,
+                    (true, Stood::InHand) => Kept::Appended,
+                    (true, Stood::AwaitingCitizen) => Kept::AppendedWhileWaiting,
+                    (true, Stood::Answered) => Kept::AppendedAfterAnswer,
+                },
                 repeated: *repeated,
                 receipt: Receipt {
                     number: made.ticket.display(prefix),

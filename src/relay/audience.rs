@@ -100,7 +100,13 @@ fn ids<'a>(effects: &'a [&Effect]) -> impl Iterator<Item = i64> + use<'a> {
     effects.iter().map(|effect| effect.id)
 }
 
+/// What only the citizen is told: whoever did it knows.
+const FOR_CITIZENS: [&str; 6] = ["claimed", "awaiting", "resolved", "said", "spun_off", "joined"];
+
 fn audiences(office: &Office, effect: &Effect) -> Vec<Audience> {
+    if FOR_CITIZENS.contains(&effect.kind.as_str()) {
+        return Vec::new();
+    }
     let handler = effect.accountable.map_or(Audience::Duty, |id| Audience::Person(id.0));
     // Of the level that the effect speaks of: the ticket may have risen further since.
     let of_level = match effect.level {
@@ -114,7 +120,12 @@ fn audiences(office: &Office, effect: &Effect) -> Vec<Audience> {
         "limit_near" => vec![of_level, handler],
         // Who answers for the matter, and at any hour whoever is there.
         "grew" if effect.urgent => vec![handler, Audience::Duty],
-        "grew" | "withdrawn" | "person_wanted" => vec![handler],
+        "grew" | "withdrawn" | "person_wanted" | "call_citizen" => vec![handler],
+        "reopened" => vec![of_level, handler],
+        // R7.a: nothing came by the day that was named.
+        "material_due" | "took_in" => vec![handler],
+        // R7.d, R8.1: the citizen was not satisfied.
+        "evaluated" => vec![handler, Audience::Lead],
         // A7.6, A7.7: theirs to decide.
         "date_kept" | "half_closure" => vec![Audience::Lead],
         _ => vec![Audience::Duty],

@@ -19,6 +19,8 @@ use crate::{
     domain::id::OfficeId,
     lifecycle::Wake,
     offices::{Office, Offices},
+    platform::Accounts,
+    reply,
     store::{
         self, StoreError,
         notice::{Attempt, Ended, NewNotice, Room, Told},
@@ -31,7 +33,7 @@ use rand::RngExt;
 use sqlx::{Connection, PgPool};
 use std::{
     collections::{BTreeSet, HashMap},
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 use tokio::{
@@ -85,6 +87,8 @@ pub struct Relay {
     targets: Targets,
     wake: Wake,
     urgent: Wake,
+    /// What citizens are told, and who is woken to tell it.
+    citizens: OnceLock<(Arc<Accounts>, Arc<Wake>)>,
 }
 
 impl Relay {
@@ -105,7 +109,13 @@ impl Relay {
             targets,
             wake: Wake::default(),
             urgent: Wake::default(),
+            citizens: OnceLock::new(),
         })
+    }
+
+    /// From now on makes replies to citizens too, and wakes who sends them. Said once.
+    pub fn tell_citizens(&self, accounts: Arc<Accounts>, replies: Arc<Wake>) {
+        let _ = self.citizens.set((accounts, replies));
     }
 
     /// Looks again in a moment: what comes in within it is told as one.
@@ -178,7 +188,10 @@ impl Relay {
         let mut failed = None;
         for office in self.offices.all().values() {
             let now = self.clock.now();
-            if let Err(error) = store::within(CALL_WITHIN, self.plan(office, now)).await {
+            // Whatever keeps citizens from being told, the staff are.
+            let citizens = store::within(CALL_WITHIN, self.plan_for_citizens(office, now)).await;
+            let staff = store::within(CALL_WITHIN, self.plan(office, now)).await;
+            for error in [citizens.err(), staff.err()].into_iter().flatten() {
                 tracing::warn!(
                     office.id = office.id.0,
                     error = %telemetry::causes(&error),
@@ -243,6 +256,27 @@ impl Relay {
             );
         }
         Ok(())
+    }
+
+    /// Makes replies of what citizens should know, at any hour.
+    async fn plan_for_citizens(
+        &self,
+        office: &Office,
+        now: DateTime<Utc>,
+    ) -> Result<(), StoreError> {
+        let Some((accounts, replies)) = self.citizens.get() else { return Ok(()) };
+        loop {
+            let mut db = self.pool.acquire().await?;
+            let mut transaction = db.begin().await?;
+            let planned = reply::plan(&mut transaction, office, accounts, now).await?;
+            transaction.commit().await?;
+            if planned > 0 {
+                replies.wake();
+            }
+            if planned < reply::AT_A_TIME {
+                return Ok(());
+            }
+        }
     }
 
     /// Makes notices of an office's effects whose time has come.
@@ -442,30 +476,30 @@ fn cannot_send(error: &StoreError) {
 
 /// One way of one office.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-struct Lane {
-    office: OfficeId,
-    target: String,
+pub(crate) struct Lane {
+    pub(crate) office: OfficeId,
+    pub(crate) target: String,
 }
 
 /// Attempts under way, by lane. Tasks of their own: they go on while the database is asked for more.
 #[derive(Default)]
-struct UnderWay {
+pub(crate) struct UnderWay {
     attempts: JoinSet<()>,
     of: HashMap<task::Id, Lane>,
 }
 
 impl UnderWay {
-    fn of(&self, lane: &Lane) -> usize {
+    pub(crate) fn of(&self, lane: &Lane) -> usize {
         self.of.values().filter(|other| *other == lane).count()
     }
 
-    fn begin(&mut self, lane: Lane, attempt: impl Future<Output = ()> + Send + 'static) {
+    pub(crate) fn begin(&mut self, lane: Lane, attempt: impl Future<Output = ()> + Send + 'static) {
         let task = self.attempts.spawn(attempt);
         self.of.insert(task.id(), lane);
     }
 
     /// Waits for the next attempts to end; returns their lanes, `None` when none is under way.
-    async fn ended(&mut self) -> Option<BTreeSet<Lane>> {
+    pub(crate) async fn ended(&mut self) -> Option<BTreeSet<Lane>> {
         let mut lanes = BTreeSet::new();
         let mut ended = Some(self.attempts.join_next_with_id().await?);
         while let Some(one) = ended {

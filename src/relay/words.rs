@@ -1,6 +1,11 @@
 //! What notices say. No citizen's name, telephone or words: these stay on the desk.
 
-use crate::{domain::register::RegisterNumber, offices::Office, store::notice::Effect, wording};
+use crate::{
+    domain::{register::RegisterNumber, ticket::Evaluation},
+    offices::Office,
+    store::notice::Effect,
+    wording,
+};
 use chrono::{DateTime, Utc};
 use intake_contract::ChannelKind;
 use std::collections::BTreeMap;
@@ -57,17 +62,22 @@ pub(super) fn compose(office: &Office, effects: &[&Effect], now: DateTime<Utc>) 
 
 fn headline(about: &[&Effect], now: DateTime<Utc>) -> String {
     // The gravest of what happened to a ticket names it.
-    const BY_GRAVITY: [(&str, &str); 10] = [
+    const BY_GRAVITY: [(&str, &str); 15] = [
         ("overdue", "已逾期"),
         ("raised", "已升级"),
         ("date_kept", "期限待带班领导定"),
         ("half_closure", "期限当天半天停办"),
+        ("evaluated", "群众不满意"),
         ("limit_near", "到期"),
+        ("reopened", "重新办理"),
+        ("material_due", "材料到期未补"),
         ("registered", "新反映"),
+        ("call_citizen", "请打电话告诉群众"),
         ("follow_up", "待跟进"),
         ("person_wanted", "群众要求人工联系"),
         ("withdrawn", "群众撤回"),
         ("grew", "群众补充"),
+        ("took_in", "并入一件"),
     ];
     for (kind, words) in BY_GRAVITY {
         // The latest of its kind: that is the date in force.
@@ -89,7 +99,7 @@ fn headline(about: &[&Effect], now: DateTime<Utc>) -> String {
 
 /// A7.7: a new limit on a day of which the office closed a half, for the lead on duty to decide.
 pub(super) fn lands_in_half_closure(office: &Office, effect: &Effect) -> bool {
-    matches!(effect.kind.as_str(), "registered" | "raised" | "half_closure")
+    matches!(effect.kind.as_str(), "registered" | "raised" | "reopened" | "half_closure")
         && office.calendar.in_half_closure(effect.due_at)
 }
 
@@ -99,6 +109,20 @@ fn facts(office: &Office, effect: &Effect, now: DateTime<Utc>) -> String {
         format!("{} {}", wording::day(wording::day_of(at), now), wording::clock(at))
     };
     let channel = ChannelKind::parse(&effect.channel).map_or("", ChannelKind::label);
+    if effect.kind == "material_due" {
+        let level = effect.level.number();
+        return format!("{channel}，{level} 级，期限暂停中；请继续办理、再联系群众，或答复办结");
+    }
+    // These matters have a result: their limit says nothing any more.
+    match effect.kind.as_str() {
+        "evaluated" => {
+            let grade = effect.data.get("evaluation").and_then(|grade| grade.as_str());
+            let grade = grade.and_then(Evaluation::parse).map_or("不满意", Evaluation::label);
+            return format!("{channel}，{} 级，评价为{grade}，请到系统查看", effect.level.number());
+        }
+        "withdrawn" => return format!("{channel}，{} 级，已由群众撤回", effect.level.number()),
+        _ => {}
+    }
     let due = said(effect.due_at);
     let provisional = if effect.provisional { "（暂定）" } else { "" };
     let mut facts = format!("{channel}，{} 级，{due}前办结{provisional}", effect.level.number());

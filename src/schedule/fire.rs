@@ -127,7 +127,7 @@ fn decide(offices: &Offices, now: DateTime<Utc>, due: Vec<Due>) -> Result<Effect
             effects.tell.push(effect.tell);
             effects.tell_data.push(told(&effect.happened, &ticket));
             // RD3.2: an emergency that rises or waits is told at any hour.
-            let urgent = urgent && effect.tell != "limit_near";
+            let urgent = urgent && !matches!(effect.tell, "limit_near" | "material_due");
             effects.urgent.push(urgent);
             // By the timer's own time, not by when it fired: what belongs to one opening is one
             // digest, with what came in overnight.

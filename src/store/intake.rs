@@ -49,7 +49,7 @@ pub struct Seen {
 }
 
 /// A register as it stood when it was looked at; what rests on it holds while it stands so.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct RegisterStands {
     /// The last number that it gave out.
     pub last: i32,
@@ -94,6 +94,49 @@ pub struct Made {
     pub provisional: bool,
     /// Whether the sender was asked for a name and a telephone (R7.2).
     pub asks: bool,
+    /// How the ticket stood, where it was there before.
+    pub stood: Stood,
+}
+
+/// How a ticket stands, as far as it changes what who adds to it is told.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Stood {
+    /// It is being handled, or is to be.
+    #[default]
+    InHand,
+    /// It waits for something from the citizen.
+    AwaitingCitizen,
+    /// It was answered.
+    Answered,
+}
+
+impl Stood {
+    /// Of a state's name.
+    fn of(state: &str) -> Self {
+        match state {
+            "awaiting_citizen" => Self::AwaitingCitizen,
+            "resolved" | "evaluated" => Self::Answered,
+            _ => Self::InHand,
+        }
+    }
+
+    /// The database's form.
+    #[must_use]
+    pub fn stored(self) -> Option<i16> {
+        match self {
+            Self::InHand => None,
+            Self::AwaitingCitizen => Some(1),
+            Self::Answered => Some(2),
+        }
+    }
+
+    fn read(stored: Option<i16>) -> Self {
+        match stored {
+            Some(1) => Self::AwaitingCitizen,
+            Some(2) => Self::Answered,
+            _ => Self::InHand,
+        }
+    }
 }
 
 /// A citizen's open ticket.
@@ -113,6 +156,8 @@ pub struct Growing {
     pub provisional: bool,
     /// RD3.2.
     pub urgent: bool,
+    /// How it stands.
+    pub stood: Stood,
 }
 
 /// What the database knows about each submission of a batch, in its order.
@@ -134,7 +179,7 @@ pub async fn look(
         SELECT n AS "n!",
                b.source IS NOT NULL AS "known!", b.digest AS "digest?",
                b.received_at AS "received_at?", b.ticket, b.appended, b.follow_up_at, b.due_at,
-               b.provisional, b.said, b.asks, t.ticket AS "open_ticket?",
+               b.provisional, b.said, b.asks, b.stood, t.state AS "state?", t.ticket AS "open_ticket?",
                t.events AS "events?", t.chain AS "chain?", t.follow_up_at AS open_follow_up_at,
                t.due_at AS "open_due_at?", t.provisional AS "open_provisional?",
                t.urgency AS "urgency?",
@@ -181,6 +226,7 @@ pub async fn look(
                         due_at,
                         provisional,
                         asks: row.asks.unwrap_or(false),
+                        stood: Stood::read(row.stood),
                     })
                 }
                 _ => Told::Quarantined,
@@ -226,6 +272,7 @@ pub async fn look(
                     due_at: row.open_due_at.ok_or(bad("ticket", "due_at"))?,
                     provisional: row.open_provisional.ok_or(bad("ticket", "provisional"))?,
                     urgent: row.urgency == Some(0),
+                    stood: Stood::of(row.state.as_deref().unwrap_or_default()),
                 }),
             };
             let taken_by = row.staff_id.map(StaffId);
@@ -364,6 +411,7 @@ pub struct NewEvent<'a> {
     pub effect_not_before: Option<DateTime<Utc>>,
     pub asks: Option<bool>,
     pub effect_data: Option<serde_json::Value>,
+    pub stood: Option<i16>,
 }
 
 // Rows rather than columns: the server makes a list of its own of every array that it unnests, and
@@ -481,12 +529,23 @@ pub async fn write(
                 raw)
             SELECT office_id, ticket, seq, occurred_at, at, text, attachments, raw
             FROM happened WHERE raw IS NOT NULL AND (SELECT yes FROM sure)
+        ), media AS (
+            INSERT INTO media (office_id, ticket, seq, n, kind, source, reference, state,
+                received_at, expires_at, next_try_at)
+            SELECT office_id, ticket, seq, (a.n - 1)::smallint, a.one ->> 'kind', source,
+                a.one ->> 'reference', 'waiting', at,
+                CASE WHEN source LIKE 'wechat:%' THEN at + interval '3 days' END,
+                CASE WHEN source LIKE 'wechat:%' THEN at END
+            FROM happened
+            CROSS JOIN LATERAL jsonb_array_elements(attachments) WITH ORDINALITY AS a(one, n)
+            WHERE attachments IS NOT NULL AND source <> 'split' AND (SELECT yes FROM sure)
+              AND a.one ->> 'kind' IN ('image', 'voice', 'video')
         ), inbound AS (
             INSERT INTO inbound (office_id, source, source_id, digest, received_at, ticket, seq,
-                appended, follow_up_at, due_at, provisional, asks)
+                appended, follow_up_at, due_at, provisional, asks, stood)
             SELECT office_id, source, source_id, digest, at, ticket, seq, appended, follow_up_at,
-                due_at, provisional, asks
-            FROM happened WHERE source IS NOT NULL AND (SELECT yes FROM sure)
+                due_at, provisional, asks, stood
+            FROM happened WHERE source_id IS NOT NULL AND (SELECT yes FROM sure)
         ), effects AS (
             INSERT INTO outbox (office_id, kind, ticket, urgent, data, created_at, not_before)
             SELECT office_id, effect, ticket, effect_urgent, coalesce(effect_data, '{}'), at,

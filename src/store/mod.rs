@@ -1,18 +1,23 @@
 //! All SQL. Plain functions on a connection; the caller holds the transaction and commits.
 //!
 //! Rows stay in here: what leaves is of the domain, or a read model for a page. Locks are taken in
-//! one order everywhere: `register`, `ticket`, `timer`, `inbound`; within a table by key.
+//! one order everywhere: `register`, `ticket`, `timer`, `inbound`, then `media`, `media_object`;
+//! within a table by key.
 
 pub mod access;
 pub mod allowance;
 pub mod calendar;
+pub mod citizen;
 pub mod conversation;
+pub mod heard;
 pub mod intake;
 pub mod lease;
+pub mod media;
 pub mod notice;
 pub mod office;
 pub mod quarantine;
 pub mod queue;
+pub mod reply;
 pub mod search;
 pub mod ticket;
 pub mod timer;

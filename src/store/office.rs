@@ -18,7 +18,7 @@ use sqlx::{Connection, PgConnection};
 pub async fn load_all(db: &mut PgConnection) -> Result<Vec<Office>, StoreError> {
     let notices = calendar::notices(db).await?;
     let rows = sqlx::query!(
-        "SELECT office_id, code, name, number_prefix, policy, calendar_version FROM office"
+        "SELECT office_id, code, name, number_prefix, policy, calendar_version, link_key FROM office"
     )
     .fetch_all(&mut *db)
     .await?;
@@ -33,6 +33,7 @@ pub async fn load_all(db: &mut PgConnection) -> Result<Vec<Office>, StoreError> 
             policy: serde_json::from_value(row.policy).map_err(|_| bad("office", "policy"))?,
             calendar: calendar::build(db, id, &notices, row.calendar_version).await?,
             calendar_version: row.calendar_version,
+            link_key: row.link_key.into(),
         });
     }
     Ok(offices)

@@ -89,7 +89,7 @@ pub struct Filter {
     pub accountable: Option<StaffId>,
     /// Only what was referred to this unit last.
     pub unit: Option<UnitId>,
-    /// Only what is in this state, by the state's name.
+    /// Only what is in this state, by the state's name; or [`PRESSING`].
     pub state: Option<&'static str>,
     /// Only what nobody has taken up.
     pub unclaimed: bool,
@@ -100,6 +100,10 @@ pub struct Filter {
     /// Only what is due before this, or nobody has taken up.
     pub to_do_before: Option<DateTime<Utc>>,
 }
+
+/// In place of a state: what a limit runs for, whatever its state. What has a result and what waits
+/// for the citizen is neither due soon nor late.
+pub const PRESSING: &str = "pressing";
 
 /// One page, and where the next one starts.
 #[derive(Debug, Default)]
@@ -181,7 +185,7 @@ enum Source {
 impl Filter {
     fn source(&self) -> Source {
         // What nobody has taken up is in nobody's hands.
-        let state = self.state.filter(|state| *state != "registered");
+        let state = self.state.filter(|state| !["registered", PRESSING].contains(state));
         match (self.accountable, self.unit, state) {
             (Some(person), ..) => Source::InHand("person", person.0),
             (_, Some(unit), _) => Source::InHand("unit", unit.0),
@@ -232,7 +236,8 @@ macro_rules! open_tickets {
                      AND ($9::int IS NULL OR accountable = $9)
                      AND (NOT $10 OR accountable IS NULL)
                      AND ($11::timestamptz IS NULL OR due_at < $11 OR accountable IS NULL)
-                     AND ($12::text IS NULL OR state = $12)
+                     AND ($12::text IS NULL OR state = $12 OR $12 = 'pressing'
+                         AND state IN ('registered', 'accepted', 'in_progress'))
                      AND ($13::int IS NULL OR unit = $13) AND "#
                 + $words
                 + " AS fits FROM ("
@@ -568,10 +573,10 @@ pub async fn tally(
            FROM (SELECT coalesce(sum(last), 0) AS given FROM register WHERE office_id = $1) r
            LEFT JOIN (
                SELECT accountable, count(*) AS open,
-                      count(*) FILTER (WHERE due_at < $3) AS today,
+                      count(*) FILTER (WHERE due_at < $3 AND state IN ('registered', 'accepted', 'in_progress')) AS today,
                       count(*) FILTER (WHERE channel = 'hotline') AS call_back,
-                      count(*) FILTER (WHERE due_at >= $2 AND due_at < $4) AS soon,
-                      count(*) FILTER (WHERE due_at < $2) AS overdue,
+                      count(*) FILTER (WHERE due_at >= $2 AND due_at < $4 AND state IN ('registered', 'accepted', 'in_progress')) AS soon,
+                      count(*) FILTER (WHERE due_at < $2 AND state IN ('registered', 'accepted', 'in_progress')) AS overdue,
                       count(*) FILTER (WHERE state = 'resolved') AS resolved
                FROM ticket WHERE office_id = $1 AND is_open GROUP BY accountable) t ON true"#,
         office.0,

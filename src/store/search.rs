@@ -221,6 +221,26 @@ pub async fn enter(db: &mut PgConnection, entered: &Entered) -> Result<(), Store
     Ok(())
 }
 
+/// A ticket that was closed is open again, and followed again. What was not entered yet will be as
+/// it then stands.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn follow_again(
+    db: &mut PgConnection,
+    office: OfficeId,
+    ticket: RegisterNumber,
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        "UPDATE ticket_search SET is_open = true WHERE office_id = $1 AND ticket = $2",
+        office.0,
+        ticket.as_i64()
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
 /// Brings gathered entries into their places, so that no search has to read them one by one.
 ///
 /// # Errors

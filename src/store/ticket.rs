@@ -8,7 +8,7 @@ use crate::{
         id::{OfficeId, StaffId, UnitId},
         level::Level,
         register::RegisterNumber,
-        ticket::{State, Ticket},
+        ticket::{Cause, State, Ticket},
         timer::TimerKind,
     },
     schedule::TimerKey,
@@ -46,6 +46,11 @@ pub struct EventRow {
 #[expect(missing_docs, reason = "the tables of the ticket")]
 pub struct Whole {
     pub row: QueueRow,
+    /// `None` for a row that the domain cannot read: it is shown, and nothing can be done to it.
+    pub state: Option<State>,
+    pub cause: Option<Cause>,
+    /// From when its limits run, where that is no longer acceptance.
+    pub runs_from: Option<DateTime<Utc>>,
     pub messages: Vec<MessageRow>,
     pub events: Vec<EventRow>,
 }
@@ -60,16 +65,55 @@ pub async fn whole(
     ticket: RegisterNumber,
 ) -> Result<Option<Whole>, StoreError> {
     let Some(row) = queue::by_number(db, office, ticket).await? else { return Ok(None) };
-    // By the citizen's clock, then as they came: delivery order is not guaranteed.
+    let stands = sqlx::query!(
+        "SELECT state, state_data, cause, runs_from FROM ticket WHERE office_id = $1 AND ticket = $2",
+        office.0,
+        ticket.as_i64()
+    )
+    .fetch_one(&mut *db)
+    .await?;
+    let events = sqlx::query_as!(
+        EventRow,
+        r#"SELECT seq, at, actor, staff.name AS "actor_name?", kind, data::text AS "data!"
+           FROM event LEFT JOIN staff ON staff.office_id = event.office_id
+                AND actor = 'staff:' || staff.staff_id
+           WHERE event.office_id = $1 AND ticket = $2 ORDER BY seq"#,
+        office.0,
+        ticket.as_i64()
+    )
+    .fetch_all(&mut *db)
+    .await?;
+    // After the events: what came in between is shown, and not taken for seen.
+    let messages = messages(db, office, ticket).await?;
+    Ok(Some(Whole {
+        row,
+        state: state(&stands.state, stands.state_data).ok(),
+        cause: cause(stands.cause)?,
+        runs_from: stands.runs_from,
+        messages,
+        events,
+    }))
+}
+
+/// A ticket's messages: by the citizen's clock, then as they came, for delivery order is not
+/// guaranteed.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn messages(
+    db: &mut PgConnection,
+    office: OfficeId,
+    ticket: RegisterNumber,
+) -> Result<Vec<MessageRow>, StoreError> {
     let messages = sqlx::query!(
         "SELECT seq, occurred_at, received_at, text, attachments FROM message
          WHERE office_id = $1 AND ticket = $2 ORDER BY occurred_at, seq",
         office.0,
         ticket.as_i64()
     )
-    .fetch_all(&mut *db)
+    .fetch_all(db)
     .await?;
-    let messages = messages
+    messages
         .into_iter()
         .map(|row| {
             let attachments = match row.attachments {
@@ -86,19 +130,12 @@ pub async fn whole(
                 attachments,
             })
         })
-        .collect::<Result<_, StoreError>>()?;
-    let events = sqlx::query_as!(
-        EventRow,
-        r#"SELECT seq, at, actor, staff.name AS "actor_name?", kind, data::text AS "data!"
-           FROM event LEFT JOIN staff ON staff.office_id = event.office_id
-                AND actor = 'staff:' || staff.staff_id
-           WHERE event.office_id = $1 AND ticket = $2 ORDER BY seq"#,
-        office.0,
-        ticket.as_i64()
-    )
-    .fetch_all(db)
-    .await?;
-    Ok(Some(Whole { row, messages, events }))
+        .collect()
+}
+
+fn cause(stored: Option<String>) -> Result<Option<Cause>, StoreError> {
+    let cause = stored.map(|cause| serde_json::from_value(cause.into()));
+    cause.transpose().map_err(|_| bad("ticket", "cause"))
 }
 
 /// A ticket under lock, to be changed and written back with what happened.
@@ -120,6 +157,10 @@ pub struct Locked {
     pub needs_year: Option<i32>,
     /// With which calendar its dates were computed.
     pub calendar_version: i32,
+    /// RD3.2.
+    pub urgent: bool,
+    /// Which citizen's messages it grows by.
+    pub thread: Option<String>,
     events: i32,
     chain: Link,
 }
@@ -137,7 +178,7 @@ pub async fn lock(
         LockedRow,
         r#"SELECT ticket, state_data || jsonb_build_object('state', state) AS "state!", level,
                   due_at, provisional, accountable, unit, cause, overdue, registered_at, accepted_at,
-                  follow_up_at, needs_year, calendar_version, events, chain
+                  follow_up_at, needs_year, calendar_version, urgency, thread, runs_from, events, chain
            FROM ticket WHERE office_id = $1 AND ticket = $2 FOR UPDATE"#,
         office.0,
         ticket.as_i64()
@@ -162,6 +203,9 @@ struct LockedRow {
     follow_up_at: Option<DateTime<Utc>>,
     needs_year: Option<i32>,
     calendar_version: i32,
+    urgency: i16,
+    thread: Option<String>,
+    runs_from: Option<DateTime<Utc>>,
     events: i32,
     chain: Vec<u8>,
 }
@@ -170,7 +214,6 @@ impl LockedRow {
     fn read(self, office: OfficeId) -> Result<Locked, StoreError> {
         let state: State =
             serde_json::from_value(self.state).map_err(|_| bad("ticket", "state_data"))?;
-        let cause = self.cause.map(|cause| serde_json::from_value(cause.into()));
         Ok(Locked {
             office,
             number: number(self.ticket)?,
@@ -181,14 +224,17 @@ impl LockedRow {
                 provisional: self.provisional,
                 accountable: self.accountable.map(StaffId),
                 unit: self.unit.map(UnitId),
-                cause: cause.transpose().map_err(|_| bad("ticket", "cause"))?,
+                cause: cause(self.cause)?,
                 overdue: self.overdue,
+                runs_from: self.runs_from,
             },
             registered_at: self.registered_at,
             accepted_at: self.accepted_at,
             follow_up_at: self.follow_up_at,
             needs_year: self.needs_year,
             calendar_version: self.calendar_version,
+            urgent: self.urgency == 0,
+            thread: self.thread,
             events: self.events,
             chain: Link(self.chain.try_into().map_err(|_| bad("ticket", "chain"))?),
         })
@@ -196,6 +242,12 @@ impl LockedRow {
 }
 
 impl Locked {
+    /// The number of its newest event.
+    #[must_use]
+    pub fn events(&self) -> i32 {
+        self.events
+    }
+
     /// Takes the next place in the trail for an event.
     fn append(&mut self, actor: &str, kind: &str, data: &str, at: DateTime<Utc>) {
         self.events += 1;
@@ -233,7 +285,7 @@ pub async fn write(
     )
     .execute(&mut *db)
     .await?;
-    let Ticket { state, level, due_at, provisional, accountable, unit, cause, overdue } =
+    let Ticket { state, level, due_at, provisional, accountable, unit, cause, overdue, runs_from } =
         &locked.ticket;
     let mut state_data = serde_json::to_value(state).map_err(|_| bad("ticket", "state_data"))?;
     if let Some(fields) = state_data.as_object_mut() {
@@ -253,7 +305,7 @@ pub async fn write(
     let done = sqlx::query!(
         "UPDATE ticket SET state = $3, state_data = $4, level = $5, due_at = $6, provisional = $7,
             accountable = $8, cause = $9, overdue = $10, outcome = $11, events = $12, chain = $13,
-            calendar_version = $14, unit = $15
+            calendar_version = $14, unit = $15, runs_from = $16
          WHERE office_id = $1 AND ticket = $2 AND events = $12 - 1",
         locked.office.0,
         locked.number.as_i64(),
@@ -269,7 +321,8 @@ pub async fn write(
         seq,
         link.0.as_slice(),
         locked.calendar_version,
-        unit.map(|id| id.0)
+        unit.map(|id| id.0),
+        *runs_from
     )
     .execute(&mut *db)
     .await?;
@@ -322,7 +375,7 @@ pub async fn lock_outdated(
         LockedRow,
         r#"SELECT ticket, state_data || jsonb_build_object('state', state) AS "state!", level,
                   due_at, provisional, accountable, unit, cause, overdue, registered_at, accepted_at,
-                  follow_up_at, needs_year, calendar_version, events, chain
+                  follow_up_at, needs_year, calendar_version, urgency, thread, runs_from, events, chain
            FROM ticket WHERE office_id = $1 AND is_open AND calendar_version < $2
              AND ticket > $3 AND ticket <= $4 ORDER BY ticket LIMIT $5 FOR UPDATE"#,
         office.0,
@@ -620,4 +673,187 @@ pub async fn told_half_closures(
     .fetch_all(db)
     .await?;
     Ok(rows.into_iter().map(|row| (row.ticket, row.due_at)).collect())
+}
+
+/// What happened to a ticket after one of its events, in order, with who did it; what another
+/// version of the program wrote reads as `None`.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn happened_after(
+    db: &mut PgConnection,
+    office: OfficeId,
+    ticket: RegisterNumber,
+    seq: i32,
+) -> Result<Vec<(String, Option<Happened>)>, StoreError> {
+    let rows = sqlx::query!(
+        r#"SELECT actor, kind, data::text AS "data!" FROM event
+           WHERE office_id = $1 AND ticket = $2 AND seq > $3 ORDER BY seq"#,
+        office.0,
+        ticket.as_i64(),
+        seq
+    )
+    .fetch_all(db)
+    .await?;
+    let happened = rows.into_iter().map(|row| {
+        let happened = Happened::read(&row.kind, &row.data);
+        (row.actor, happened)
+    });
+    Ok(happened.collect())
+}
+
+/// When a ticket last began to wait for the citizen, and when it last went on before.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn last_pause(
+    db: &mut PgConnection,
+    office: OfficeId,
+    ticket: RegisterNumber,
+) -> Result<(Option<DateTime<Utc>>, Option<DateTime<Utc>>), StoreError> {
+    let key = [ticket.as_i64()];
+    let paused = last_of_kind(db, office, &key, "awaiting_citizen").await?;
+    let resumed = last_of_kind(db, office, &key, "resumed").await?;
+    let at = |last: &BTreeMap<i64, (DateTime<Utc>, Option<Happened>)>| {
+        last.values().next().map(|(at, _)| *at)
+    };
+    Ok((at(&paused), at(&resumed)))
+}
+
+/// Writes an effect on the outside, in the transaction that decided it.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn tell(
+    db: &mut PgConnection,
+    (office, ticket): (OfficeId, RegisterNumber),
+    kind: &str,
+    urgent: bool,
+    data: &serde_json::Value,
+    (at, not_before): (DateTime<Utc>, DateTime<Utc>),
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        "INSERT INTO outbox (office_id, kind, ticket, urgent, data, created_at, not_before)
+         VALUES ($1, $2, $3, $4, $5, $6, $7)",
+        office.0,
+        kind,
+        ticket.as_i64(),
+        urgent,
+        data,
+        at,
+        not_before
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// A ticket takes over what another one, which ended in its favour, had: its being an emergency, and
+/// the citizen's messages, unless it grows by those of another thread. The caller holds both locks.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn take_over(
+    db: &mut PgConnection,
+    office: OfficeId,
+    ticket: RegisterNumber,
+    ended: &Locked,
+) -> Result<(), StoreError> {
+    let done = sqlx::query!(
+        "UPDATE ticket SET thread = coalesce(thread, $3), urgency = least(urgency, $4),
+             grows = CASE WHEN thread IS NOT NULL THEN grows ELSE NOT EXISTS (
+                 SELECT FROM ticket t WHERE t.office_id = $1 AND t.thread = $3 AND t.is_open
+                     AND t.grows AND t.thread IS NOT NULL) END
+         WHERE office_id = $1 AND ticket = $2",
+        office.0,
+        ticket.as_i64(),
+        ended.thread,
+        if ended.urgent { 0_i16 } else { 1 }
+    )
+    .execute(db)
+    .await?;
+    super::changed("ticket", &done, 1)
+}
+
+/// Says of a new ticket of whose messages it was made. It is the same citizen's, beside the one that
+/// grows.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn spun_off(
+    db: &mut PgConnection,
+    office: OfficeId,
+    ticket: RegisterNumber,
+    from: RegisterNumber,
+) -> Result<(), StoreError> {
+    let done = sqlx::query!(
+        "WITH first AS MATERIALIZED (
+             SELECT thread FROM ticket WHERE office_id = $1 AND ticket = $3
+         ), remembered AS (
+             INSERT INTO conversation (office_id, thread, beside)
+             SELECT $1, thread, true FROM first WHERE thread IS NOT NULL
+             ON CONFLICT (office_id, thread) DO UPDATE SET beside = true
+         )
+         UPDATE ticket SET spun_off_from = $3, thread = first.thread, grows = false
+         FROM first WHERE office_id = $1 AND ticket = $2",
+        office.0,
+        ticket.as_i64(),
+        from.as_i64()
+    )
+    .execute(db)
+    .await?;
+    super::changed("ticket", &done, 1)
+}
+
+/// A message with its original.
+#[derive(Debug)]
+#[expect(missing_docs, reason = "the columns of message")]
+pub struct Original {
+    pub seq: i32,
+    pub occurred_at: DateTime<Utc>,
+    pub received_at: DateTime<Utc>,
+    pub text: String,
+    pub attachments: Option<serde_json::Value>,
+    pub raw: Vec<u8>,
+}
+
+/// The messages of a ticket with these numbers, with their originals, in the order in which they
+/// were said.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn originals(
+    db: &mut PgConnection,
+    office: OfficeId,
+    ticket: RegisterNumber,
+    seqs: &[i32],
+) -> Result<Vec<Original>, StoreError> {
+    Ok(sqlx::query_as!(
+        Original,
+        "SELECT seq, occurred_at, received_at, text, attachments, raw FROM message
+         WHERE office_id = $1 AND ticket = $2 AND seq = ANY($3) ORDER BY occurred_at, seq",
+        office.0,
+        ticket.as_i64(),
+        seqs
+    )
+    .fetch_all(db)
+    .await?)
+}
+
+/// How many messages a ticket has.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn message_count(
+    db: &mut PgConnection,
+    office: OfficeId,
+    ticket: RegisterNumber,
+) -> Result<i64, StoreError> {
+    Ok(sqlx::query_scalar!(
+        r#"SELECT count(*) AS "count!" FROM message WHERE office_id = $1 AND ticket = $2"#,
+        office.0,
+        ticket.as_i64()
+    )
+    .fetch_one(db)
+    .await?)
 }

@@ -24,7 +24,7 @@ pub const SHARD: i16 = 0;
 pub struct Due {
     /// Which; its time as the database holds it.
     pub key: TimerKey,
-    /// The ticket's dates.
+    /// From when its limits run: acceptance, or what took its place.
     pub accepted_at: DateTime<Utc>,
     /// The ticket.
     pub ticket: Ticket,
@@ -55,7 +55,8 @@ pub async fn look(
         SELECT now() AS "now!", i.office_id AS "office_id!", i.ticket AS "ticket!",
                i.kind AS "kind!", i.gen AS "gen!", m.due_at AS fell_due_at, t.state, t.state_data,
                t.level, t.due_at, t.provisional, t.accountable, t.overdue, t.urgency,
-               t.accepted_at, t.events, t.chain
+               t.runs_from, coalesce(t.runs_from, t.accepted_at) AS "accepted_at!",
+               t.events, t.chain
         FROM unnest($1::int[], $2::bigint[], $3::smallint[], $4::int[])
             AS i(office_id, ticket, kind, gen)
         CROSS JOIN LATERAL (SELECT * FROM timer m WHERE m.office_id = i.office_id
@@ -88,6 +89,7 @@ pub async fn look(
                     unit: None,
                     cause: None,
                     overdue: row.overdue,
+                    runs_from: row.runs_from,
                 },
                 urgent: row.urgency == 0,
                 events: row.events,

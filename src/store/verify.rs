@@ -149,7 +149,7 @@ pub async fn standings(
 ) -> Result<BTreeMap<(OfficeId, i64), Option<Standing>>, StoreError> {
     let rows = sqlx::query!(
         r#"SELECT office_id, ticket, state_data || jsonb_build_object('state', state) AS "state!",
-                  level, due_at, follow_up_at, accountable, unit, cause, overdue
+                  level, due_at, follow_up_at, accountable, unit, cause, overdue, runs_from
            FROM ticket WHERE (office_id, ticket) >= ($1, $2) AND (office_id, ticket) <= ($3, $4)"#,
         first.0.0,
         first.1,
@@ -171,6 +171,7 @@ pub async fn standings(
                     unit: row.unit.map(UnitId),
                     cause,
                     overdue: row.overdue,
+                    runs_from: row.runs_from,
                 }),
                 _ => None,
             };
@@ -229,11 +230,15 @@ pub async fn orphans(db: &mut PgConnection, limit: i64) -> Result<Vec<String>, S
            (SELECT 'ticket ' || ticket || ' of office ' || office_id || ': ' || kind
                 || ' was told and is not in the trail'
             FROM outbox o
-            WHERE kind IN ('registered', 'grew', 'follow_up', 'limit_near', 'raised', 'overdue', 'date_kept')
+            WHERE kind IN ('registered', 'grew', 'follow_up', 'limit_near', 'raised', 'overdue', 'date_kept',
+                'material_due', 'claimed', 'said', 'awaiting', 'resolved', 'reopened', 'spun_off', 'joined', 'took_in',
+                'evaluated', 'withdrawn')
               AND NOT EXISTS (SELECT FROM event e
                 WHERE e.office_id = o.office_id AND e.ticket = o.ticket AND e.at = o.created_at
                   AND e.kind = CASE o.kind WHEN 'grew' THEN 'message_received'
-                      WHEN 'follow_up' THEN 'follow_up_due' ELSE o.kind END)
+                      WHEN 'follow_up' THEN 'follow_up_due' WHEN 'said' THEN 'told_citizen'
+                      WHEN 'awaiting' THEN 'awaiting_citizen' WHEN 'spun_off' THEN 'spun_off_from'
+                      WHEN 'joined' THEN 'resolved' WHEN 'withdrawn' THEN 'resolved' ELSE o.kind END)
               AND EXISTS (SELECT FROM ticket t
                 WHERE t.office_id = o.office_id AND t.ticket = o.ticket) LIMIT $1)"#,
         limit

@@ -1,11 +1,13 @@
 //! The desk in a real headless Chromium, as an officer uses it.
 
+use crate::media::{Scene, TICKET, jpeg};
 use crate::support::{Spec, TestGateway, at, gateway::PASSWORD, number, proxy::Proxy, sql, until};
 use fantoccini::{
     Client, ClientBuilder, Locator,
     actions::{InputSource, MouseActions, PointerAction},
     key::Key,
 };
+use intake_standin_wechat::Act;
 use std::{
     os::unix::process::CommandExt,
     process::{Child, Command, Stdio},
@@ -13,13 +15,13 @@ use std::{
 };
 
 /// A chromedriver of one's own.
-struct Driver {
+pub struct Driver {
     process: Child,
     url: String,
 }
 
 impl Driver {
-    async fn start() -> Self {
+    pub async fn start() -> Self {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         drop(listener);
@@ -36,11 +38,27 @@ impl Driver {
         Self { process, url }
     }
 
-    async fn browser(&self, width: u32, height: u32) -> Client {
-        let options = serde_json::json!({
-            "args": ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
-                     format!("--window-size={width},{height}")],
-        });
+    pub async fn browser(&self, width: u32, height: u32) -> Client {
+        let size = format!("--window-size={width},{height}");
+        self.open(serde_json::json!({ "args": [size] })).await
+    }
+
+    /// A telephone's browser: so wide, its letters so large (16 is usual).
+    pub async fn phone(&self, width: u32, letters: u32) -> Client {
+        let metrics = serde_json::json!({ "width": width, "height": 844, "pixelRatio": 1.0 });
+        self.open(serde_json::json!({
+            "args": [],
+            "mobileEmulation": { "deviceMetrics": metrics },
+            "prefs": { "webkit.webprefs.default_font_size": letters },
+        }))
+        .await
+    }
+
+    async fn open(&self, mut options: serde_json::Value) -> Client {
+        for always in ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
+        {
+            options["args"].as_array_mut().unwrap().push(always.into());
+        }
         let capabilities = serde_json::json!({
             "browserName": "chrome",
             "goog:chromeOptions": options,
@@ -63,7 +81,7 @@ impl Drop for Driver {
     }
 }
 
-async fn appears(browser: &Client, css: &str) -> fantoccini::elements::Element {
+pub async fn appears(browser: &Client, css: &str) -> fantoccini::elements::Element {
     browser
         .wait()
         .at_most(Duration::from_secs(15))
@@ -87,7 +105,7 @@ async fn point_at(browser: &Client, css: &str) {
     browser.perform_actions(MouseActions::new("mouse".to_owned()).then(to)).await.unwrap();
 }
 
-async fn log_in(browser: &Client, login: &str) {
+pub async fn log_in(browser: &Client, login: &str) {
     appears(browser, "input[name=login]").await.send_keys(login).await.unwrap();
     let password = appears(browser, "input[name=password]").await;
     password.send_keys(&format!("{PASSWORD}{}", Key::Enter)).await.unwrap();
@@ -283,6 +301,49 @@ async fn an_officer_logs_in_sees_a_message_arrive_registers_and_claims() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_answer_is_written_by_keyboard_outlives_a_reload_and_is_gone_once_it_was_given() {
+    const OPINION: &str = "form[action$=resolve] [name=opinion]";
+    const ANSWER: &str = "form[action$=resolve] [name=answer]";
+    let gateway = Spec::at(at("2026-11-24 09:10")).start().await;
+    gateway.wechat("oA", "社保卡办不了", "1").await.reply();
+    let ticket = format!("{}/desk/tickets/BCS-2026-000001", gateway.base);
+    let driver = Driver::start().await;
+    let browser = driver.browser(1366, 768).await;
+    browser.goto(&format!("{}/desk/login", gateway.base)).await.unwrap();
+    log_in(&browser, "zhao.min").await;
+    browser.goto(&ticket).await.unwrap();
+    appears(&browser, "body").await.send_keys("c").await.unwrap();
+    assert!(words(&browser, ".done").await.contains("已认领"));
+
+    // A key opens the form and stands in its first field; what a result does not need is not shown.
+    appears(&browser, "body").await.send_keys("d").await.unwrap();
+    appears(&browser, "details[open] [name=outcome]:focus").await;
+    let basis = appears(&browser, "form[action$=resolve] [name=basis]").await;
+    assert!(!basis.is_displayed().await.unwrap());
+    let refused = "form[action$=resolve] option[value=refused]";
+    appears(&browser, refused).await.click().await.unwrap();
+    assert!(basis.is_displayed().await.unwrap());
+    appears(&browser, "form[action$=resolve] option[value=solved]").await.click().await.unwrap();
+    // The opinion is proposed as the answer, until that has words of its own.
+    appears(&browser, OPINION).await.send_keys("已补办").await.unwrap();
+    assert_eq!(value(&browser, ANSWER).await, "已补办");
+    appears(&browser, ANSWER).await.send_keys("，请来取").await.unwrap();
+    appears(&browser, OPINION).await.send_keys("社保卡").await.unwrap();
+    assert_eq!(value(&browser, ANSWER).await, "已补办，请来取");
+    browser.refresh().await.unwrap();
+    assert_eq!(value(&browser, OPINION).await, "已补办社保卡");
+    assert_eq!(value(&browser, "form[action$=resolve] [name=outcome]").await, "solved");
+    let form = appears(&browser, ANSWER).await;
+    assert!(form.is_displayed().await.unwrap(), "a form that is half written is open");
+    appears(&browser, "form[action$=resolve] button").await.click().await.unwrap();
+    assert!(words(&browser, ".done").await.contains("已答复群众"));
+    let drafts =
+        "return Object.keys(sessionStorage).filter((key) => key.startsWith('draft:')).length";
+    assert_eq!(browser.execute(drafts, Vec::new()).await.unwrap(), 0);
+    browser.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn no_page_scrolls_sideways_on_a_phone_nor_on_an_old_screen() {
     let gateway = Spec::at(at("2026-11-24 09:10")).start().await;
     let long = "很长的反映".repeat(60) + &"x".repeat(120);
@@ -311,4 +372,35 @@ async fn no_page_scrolls_sideways_on_a_phone_nor_on_an_old_screen() {
         }
         browser.close().await.unwrap();
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn photos_are_seen_and_voices_are_heard_on_the_ticket() {
+    let scene = Scene::set().await;
+    scene.sends_and_it_comes(Act::Photo(Some(jpeg(1200, 900).into()))).await;
+    scene.sends_and_it_comes(Act::Voice).await;
+    let gateway = &scene.gateway;
+    let driver = Driver::start().await;
+    let browser = driver.browser(1366, 768).await;
+    browser.goto(&format!("{}/desk/login", gateway.base)).await.unwrap();
+    log_in(&browser, "zhao.min").await;
+    browser.goto(&format!("{}{TICKET}", gateway.base)).await.unwrap();
+    let holds = async |what: &str, script: &str| {
+        let script = format!("return Boolean({script})");
+        until(what, async || browser.execute(&script, Vec::new()).await.unwrap() == true).await;
+    };
+    holds("the photo is drawn", "document.querySelector('.attachment img').naturalWidth === 320")
+        .await;
+    // A browser plays for a hand only.
+    appears(&browser, "h1").await.click().await.unwrap();
+    let play = "const a = document.querySelector('audio'); a.muted = true; a.play(); return true";
+    browser.execute(play, Vec::new()).await.unwrap();
+    holds("it lasts a second", "document.querySelector('audio').duration === 1").await;
+    holds("it is played to its end", "document.querySelector('audio').ended").await;
+    let listened = "SELECT count(*) FROM media_opened WHERE variant = 'play'";
+    assert_eq!(number(&gateway.pool, listened).await, 1);
+    let preview = appears(&browser, ".attachment a").await.attr("href").await.unwrap().unwrap();
+    browser.goto(&format!("{}{preview}", gateway.base)).await.unwrap();
+    holds("the photo fills the page", "document.querySelector('img').naturalWidth === 1200").await;
+    browser.close().await.unwrap();
 }

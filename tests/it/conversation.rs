@@ -88,7 +88,8 @@ async fn change(
 async fn claim_and_resolve(gateway: &TestGateway, sequence: i32) {
     let by = intake_gateway::domain::id::StaffId(1);
     change(gateway, sequence, |_| (), |t| t.claim(by).unwrap()).await;
-    change(gateway, sequence, |_| (), |t| t.resolve(Outcome::Solved, "已补办").unwrap()).await;
+    change(gateway, sequence, |_| (), |t| t.resolve(Outcome::Solved, "已补办", "已补办").unwrap())
+        .await;
 }
 
 async fn close(gateway: &TestGateway, sequence: i32) {
@@ -345,6 +346,9 @@ async fn r7_d_the_result_is_judged_by_a_whole_text_once() {
     says(&gateway, "楼道的灯坏了", "2").await;
     assert!(says(&gateway, "评价", "3").await.contains("还在办理"));
     claim_and_resolve(&gateway, 1).await;
+    // No date is promised any more for what is answered.
+    let added = says(&gateway, "窗口的人态度不错", "40").await;
+    assert!(added.contains("已经答复过") && !added.contains("最晚"), "{added}");
     let asked = says(&gateway, "评价", "4").await;
     assert!(asked.contains("1 非常满意") && asked.contains("5 非常不满意"), "{asked}");
     let judged = says(&gateway, "4", "5").await;
@@ -428,9 +432,110 @@ async fn who_scanned_a_counters_code_is_welcomed_and_the_ticket_says_where() {
     let scene = "SELECT count(*) FROM event WHERE data->>'scene' = '新台子镇便民服务中心'";
     assert_eq!(number(&gateway.pool, scene).await, 1);
     // Another code while the matter is open changes nothing of it.
-    let scan = "<MsgType>event</MsgType><Event>SCAN</Event><EventKey>县大厅</EventKey><Ticket>t</Ticket>";
+    let scan =
+        "<MsgType>event</MsgType><Event>SCAN</Event><EventKey>县大厅</EventKey><Ticket>t</Ticket>";
     let reply = sends(&gateway, &message(now + TimeDelta::seconds(1), scan)).await;
     assert!(reply.contains("请直接在这里用文字说明"), "{reply}");
     assert_eq!(messages(&gateway, 1).await, 1);
     is_sound(&gateway).await;
+}
+
+/// Any course of a conversation, over two gateways: nothing that was said is lost, every repeat is
+/// answered as the first time, and the register stays whole.
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_course_a_conversation_takes_nothing_of_it_is_lost() {
+    for seed in 0..6_u64 {
+        let one = open_day().await;
+        let two = Spec::at(at("2026-11-24 09:10")).on(&one.database_url).start().await;
+        let mut dice = Dice(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) + 1);
+        let mut told: Vec<(String, String)> = Vec::new();
+        let mut stated = Vec::new();
+        for step in 0..40_u64 {
+            let now = one.clock.now();
+            let gateway = if dice.of(2) == 0 { &one } else { &two };
+            let id = (seed * 1000 + step + 1).to_string();
+            let words = |said: &str| {
+                let fields =
+                    format!("<MsgType>text</MsgType><Content>{said}</Content><MsgId>{id}</MsgId>");
+                message(now, &fields)
+            };
+            const SHORT: [&str; 13] = [
+                "进度",
+                "新诉求",
+                "撤回",
+                "确认",
+                "不",
+                "1",
+                "2",
+                "4",
+                "评价",
+                "人工",
+                "帮助",
+                "你好",
+                "王芳 13900001234",
+            ];
+            let xml = match dice.of(10) {
+                0..=2 => {
+                    stated.push(id.clone());
+                    words(&format!("第{step}件事没办成"))
+                }
+                3 | 4 => {
+                    stated.push(id.clone());
+                    photo(now, &id)
+                }
+                5..=7 => words(SHORT[dice.of(13) as usize]),
+                8 => {
+                    // The newest open matter is answered, or closed.
+                    let open = "SELECT coalesce(max(ticket % 1000000000), 0) FROM ticket \
+                                WHERE state = 'registered'";
+                    let sequence = number(&one.pool, open).await as i32;
+                    if sequence > 0 && dice.of(2) == 0 {
+                        close(&one, sequence).await;
+                    } else if sequence > 0 {
+                        claim_and_resolve(&one, sequence).await;
+                    }
+                    continue;
+                }
+                _ => {
+                    let minutes = [1, 11, 60, 3 * 24 * 60, 8 * 24 * 60][dice.of(5) as usize];
+                    for gateway in [&one, &two] {
+                        gateway.clock.set(now + TimeDelta::minutes(minutes));
+                        gateway.app.waits.step().await.unwrap();
+                    }
+                    continue;
+                }
+            };
+            let reply = sends(gateway, &xml).await;
+            assert!(!reply.is_empty(), "{xml}");
+            told.push((xml, reply));
+            // The platform repeats itself, whenever it likes and to whichever gateway.
+            let (xml, reply) = &told[dice.of(told.len() as u64) as usize];
+            let other = if dice.of(2) == 0 { &one } else { &two };
+            assert_eq!(&sends(other, xml).await, reply, "seed {seed}, step {step}: {xml}");
+        }
+        one.clock.set(one.clock.now() + TimeDelta::minutes(11));
+        one.app.waits.step().await.unwrap();
+        assert_eq!(number(&one.pool, "SELECT count(*) FROM held").await, 0, "seed {seed}");
+        for id in stated {
+            let kept = format!(
+                "SELECT count(*) FROM message WHERE convert_from(raw, 'UTF8') LIKE '%<MsgId>{id}</MsgId>%'"
+            );
+            assert_eq!(number(&one.pool, &kept).await, 1, "seed {seed}: message {id}");
+        }
+        is_sound(&one).await;
+        one.stop().await;
+        two.stop().await;
+    }
+}
+
+/// xorshift: the same course for the same seed.
+struct Dice(u64);
+
+impl Dice {
+    fn of(&mut self, sides: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % sides
+    }
 }

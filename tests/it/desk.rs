@@ -10,7 +10,7 @@ use std::collections::HashMap;
 /// A browser with a cookie.
 pub struct Desk<'a> {
     gateway: &'a TestGateway,
-    cookie: String,
+    pub cookie: String,
 }
 
 impl<'a> Desk<'a> {
@@ -22,7 +22,7 @@ impl<'a> Desk<'a> {
         Self { gateway, cookie }
     }
 
-    async fn get(&self, path: &str) -> Answer {
+    pub async fn get(&self, path: &str) -> Answer {
         let url = format!("{}{path}", self.gateway.base);
         let request = self.gateway.client.get(url).header("cookie", &self.cookie);
         Answer::of(request.send().await.unwrap()).await
@@ -35,7 +35,7 @@ impl<'a> Desk<'a> {
         Answer::of(request.header("x-unattended", "1").send().await.unwrap()).await
     }
 
-    async fn post(&self, path: &str, form: &[(&str, &str)]) -> Answer {
+    pub async fn post(&self, path: &str, form: &[(&str, &str)]) -> Answer {
         let headers = [
             ("cookie", self.cookie.as_str()),
             ("content-type", "application/x-www-form-urlencoded"),
@@ -44,14 +44,14 @@ impl<'a> Desk<'a> {
     }
 
     /// A hidden field of a page.
-    async fn hidden(&self, path: &str, name: &str) -> String {
+    pub async fn hidden(&self, path: &str, name: &str) -> String {
         let page = self.get(path).await.text();
         let mark = format!("name=\"{name}\" value=\"");
         let from = page.find(&mark).unwrap_or_else(|| panic!("no {name} in {path}")) + mark.len();
         page[from..].split('"').next().unwrap().to_owned()
     }
 
-    async fn csrf(&self) -> String {
+    pub async fn csrf(&self) -> String {
         self.hidden("/desk", "csrf").await
     }
 }

@@ -8,22 +8,26 @@
     reason = "a test that cannot go on should say where"
 )]
 
+mod actions;
 mod api;
 mod browser;
 mod calendar;
 mod calendar_change;
+mod citizen;
 mod conversation;
 mod desk;
 mod front_door;
 mod intake;
 mod interop;
 mod limits;
+mod media;
 mod outage;
 mod plans;
 mod platform;
 mod quarantine;
 mod queue;
 mod relay;
+mod replies;
 mod schedule;
 mod search;
 mod support;

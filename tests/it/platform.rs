@@ -51,6 +51,7 @@ async fn beside(gateway: &TestGateway) -> (StandIn, Account) {
         base_url: standin.url().to_owned(),
         open_url: standin.url().to_owned(),
         answer_timeout_s: 10,
+        templates: Vec::new(),
     };
     (standin, Account { api: Some(api), ..account })
 }

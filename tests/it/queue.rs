@@ -9,7 +9,7 @@ use intake_gateway::{
         id::{OfficeId, StaffId, UnitId},
         level::Level,
         register::RegisterNumber,
-        ticket::{Cause, Evaluation, NotAllowed, Outcome, Ticket},
+        ticket::{Cause, Evaluation, NewLimit, NotAllowed, Outcome, Ticket},
     },
     search::words::Words,
     store::{
@@ -285,10 +285,14 @@ async fn r7_what_staff_do_to_a_ticket_changes_no_index_of_it_and_keeps_its_lists
         |t| t.triage(Cause::Staff),
         |t| t.refer(UnitId(1)),
         |t| t.await_citizen("户口本", DateTime::UNIX_EPOCH),
-        Ticket::resume,
+        // On the day of asking: the limit is the same.
+        |t| {
+            let (runs_from, due_at) = (DateTime::UNIX_EPOCH, t.due_at);
+            t.resume(NewLimit { runs_from, due_at, provisional: false })
+        },
         |t| t.refer(UnitId(2)),
-        |t| t.resolve(Outcome::Solved, "已补办"),
-        |t| t.evaluate(Evaluation::Satisfied),
+        |t| t.resolve(Outcome::Solved, "已补办", "已补办"),
+        |t| t.evaluate(Evaluation::Satisfied, None),
     ];
     let step = async |db: &mut PgConnection, n: i64, step: Step| {
         let ticket = RegisterNumber::new(2026, i32::try_from(n * 200).unwrap()).unwrap();

@@ -79,6 +79,10 @@ async fn rd4_2_every_kind_of_tampering_is_named() {
             "UPDATE ticket SET follow_up_at = NULL WHERE ticket % 10 = 3",
             "follow_up_at is not what the trail says",
         ),
+        (
+            "UPDATE ticket SET runs_from = now() WHERE ticket % 10 = 3",
+            "runs_from is not what the trail says",
+        ),
         ("UPDATE ticket SET unit = 1 WHERE ticket % 10 = 3", "unit is not what the trail says"),
         (
             "INSERT INTO in_hand SELECT 1, 'unit', 1, urgency, due_at, ticket FROM ticket",

@@ -1,4 +1,4 @@
-use crate::{ChannelKind, Submission};
+use crate::{ChannelKind, Heard, Submission};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
@@ -241,6 +241,10 @@ pub enum Kept {
     Registered,
     /// One more message on the citizen's open ticket.
     Appended,
+    /// The same, while the ticket waits for something from the citizen: its limit stands still.
+    AppendedWhileWaiting,
+    /// The same, after the matter was answered: there is no date to promise any more.
+    AppendedAfterAnswer,
 }
 
 /// Why nothing could be kept just now. The sender should try again.
@@ -284,6 +288,19 @@ pub trait Channel: Send + Sync {
     /// # Errors
     /// [`Refusal`] for everything that is not provably from the configured sender.
     fn verify(&self, request: Request<'_>, now: DateTime<Utc>) -> Result<Verified, Refusal>;
+
+    /// As [`Self::verify`], with what the request tells besides. A channel that hears nothing but
+    /// submissions leaves it as it is.
+    ///
+    /// # Errors
+    /// As [`Self::verify`].
+    fn hear(
+        &self,
+        request: Request<'_>,
+        now: DateTime<Utc>,
+    ) -> Result<(Verified, Vec<Heard>), Refusal> {
+        self.verify(request, now).map(|verified| (verified, Vec::new()))
+    }
 
     /// Reads a quarantined original again, after the program has learned more; its signature was
     /// verified when it came.

@@ -8,6 +8,7 @@
 mod channel;
 #[cfg(feature = "conformance")]
 pub mod conformance;
+mod heard;
 mod notice;
 mod submission;
 
@@ -15,6 +16,7 @@ pub use channel::{
     Answer, Busy, Channel, Kept, Method, Outcome, Quarantine, Receipt, Refusal, Request, Respond,
     Said, Standing, Verified,
 };
+pub use heard::{ConsentChange, Correspondent, Delivery, Heard, News, Telling};
 pub use notice::{Notice, Notifier, Recipient, SendError, SendFuture, Sent};
 pub use submission::{
     Attachment, AttachmentKind, ChannelKind, Citizen, Command, LIMITS, Limits, Meaning, Submission,

@@ -72,6 +72,8 @@ pub enum AttachmentKind {
     Location,
     /// A link to a page.
     Link,
+    /// A document.
+    File,
 }
 
 /// Something that came with the words; its content is fetched later, its reference is kept now.

@@ -1,4 +1,5 @@
-//! Notices to the staff: group robots of WeCom, DingTalk and Feishu, e-mail, a signed webhook.
+//! Notices to the staff: group robots of WeCom, DingTalk and Feishu, e-mail, a signed webhook; and
+//! text messages to citizens by a gateway of the office's.
 //!
 //! Each way makes one attempt when asked and says whether another one may help; retries, back-off
 //! and dead letters are the relay's. What the other side answers is bounded, never followed
@@ -7,9 +8,11 @@
 
 mod http;
 mod robots;
+mod sms;
 mod smtp;
 mod target;
 mod webhook;
 
+pub use sms::{Sms, SmsGateway, is_mobile, mobile};
 pub use target::{Target, TargetError, notifier};
 pub use webhook::signature as webhook_signature;

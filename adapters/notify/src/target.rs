@@ -100,12 +100,12 @@ pub struct TargetError {
     pub says: String,
 }
 
-fn wrong(key: &'static str, says: impl Into<String>) -> TargetError {
+pub(crate) fn wrong(key: &'static str, says: impl Into<String>) -> TargetError {
     TargetError { key, says: says.into() }
 }
 
 /// The URL, if it goes to one of the hosts by TLS, or to the host that the settings allow.
-fn checked(
+pub(crate) fn checked(
     url: &SecretString,
     hosts: &[&str],
     allow_host: Option<&str>,

@@ -11,8 +11,8 @@ use crate::{
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use intake_contract::{
-    Answer, Attachment, AttachmentKind, Channel, ChannelKind, Citizen, LIMITS, Meaning, Method,
-    Outcome, Quarantine, Refusal, Request, Submission, Verified, clean_text,
+    Answer, Attachment, AttachmentKind, Channel, ChannelKind, Citizen, Heard, LIMITS, Meaning,
+    Method, Outcome, Quarantine, Refusal, Request, Submission, Verified, clean_text,
 };
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
@@ -268,6 +268,7 @@ impl WechatChannel {
         xml: &str,
         mut to: Correspondent,
         now: DateTime<Utc>,
+        heard: &mut Vec<Heard>,
     ) -> Result<Verified, Refusal> {
         let inbound = match Inbound::parse(xml) {
             Ok(inbound) => inbound,
@@ -285,6 +286,7 @@ impl WechatChannel {
             return Err(Refusal::new(FORBIDDEN, "wrong_account"));
         }
         to.citizen = inbound.from.clone();
+        heard.extend(inbound.heard(&self.source(), now));
         let success = || Ok(Verified::Answer(Answer::text(200, "success")));
         let says = |words: String| Ok(Verified::Answer(to.answer(words, now)));
         match &inbound.content {
@@ -425,14 +427,24 @@ impl Channel for WechatChannel {
     }
 
     fn verify(&self, request: Request<'_>, now: DateTime<Utc>) -> Result<Verified, Refusal> {
+        self.hear(request, now).map(|(verified, _)| verified)
+    }
+
+    fn hear(
+        &self,
+        request: Request<'_>,
+        now: DateTime<Utc>,
+    ) -> Result<(Verified, Vec<Heard>), Refusal> {
+        let mut heard = Vec::new();
         if request.method == Method::Get {
-            return self.check_address(request.query, now);
+            return Ok((self.check_address(request.query, now)?, heard));
         }
         if request.body.len() > BODY_LIMIT {
             return Err(Refusal::new(413, "too_large"));
         }
         let (xml, correspondent) = self.open(request, now)?;
-        self.understand(&xml, correspondent, now)
+        let verified = self.understand(&xml, correspondent, now, &mut heard)?;
+        Ok((verified, heard))
     }
 
     fn reread(&self, raw: &[u8], _now: DateTime<Utc>) -> Result<Submission, Refusal> {

@@ -11,12 +11,14 @@
 //! * `reply`: passive replies and their envelope (§2, §4).
 //! * `channel`: the order of checks, and what each message means to the gateway.
 //! * `words`: what the citizen reads.
+//! * `heard`: what a callback tells besides, for the gateway (§3, §6).
 //! * `receipt`: whether a message arrived, and which consents were given (§3, §6).
 //! * `platform`: the platform's API: tokens, messages, media, menu (§5–§8).
 //! * `sender`: the platform's side, for the `simulate` command, tests and measurements.
 
 mod channel;
 pub mod crypto;
+mod heard;
 mod meaning;
 pub mod message;
 pub mod platform;

@@ -157,6 +157,12 @@ impl ServiceWords {
                     page("查看办理情况", receipt.page.as_deref())
                 )
             }
+            Kept::AppendedWhileWaiting => {
+                format!("已收到，补充到您的反映 {number}。经办人查看后接着办理。")
+            }
+            Kept::AppendedAfterAnswer => format!(
+                "已收到，补充到您的反映 {number}，经办人会看到。这件事已经答复过，请回复“评价”告诉我们是否满意。"
+            ),
             Kept::Appended => format!("已收到，补充到您的反映 {number}。{due}。"),
         }
     }

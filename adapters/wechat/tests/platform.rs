@@ -132,6 +132,7 @@ fn api(url: &str) -> Api {
         base_url: url.to_owned(),
         open_url: url.to_owned(),
         answer_timeout_s: 10,
+        templates: Vec::new(),
     }
 }
 

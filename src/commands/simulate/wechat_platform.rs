@@ -2,8 +2,9 @@
 
 use super::{WechatAccess, Where, read};
 use chrono::{DateTime, Utc};
+use intake_contract::Telling;
 use intake_gateway::{clock::Clock, gateway::StartError, lifecycle, secret};
-use intake_standin_wechat::{PATIENCE, Settings, StandIn};
+use intake_standin_wechat::{NOTICE, PATIENCE, Settings, StandIn, TEMPLATE_PROGRESS};
 use std::{net::SocketAddr, process::ExitCode, sync::Arc};
 use tokio::net::TcpListener;
 
@@ -37,16 +38,28 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, StartError> {
     println!("微信替身：{}", standin.url());
     println!("它把消息投到 {}", callback(&access.base, &access.wechat.account));
     println!("网关要调用它，请在 [[wechat]] 里写：");
-    println!(
-        "  api = {{ base_url = \"{0}\", open_url = \"{0}\", secret = \"{app_secret}\" }}",
-        standin.url()
-    );
+    println!("  {}", api(standin.url(), &app_secret));
     println!("按 Ctrl-C 停止。");
     tokio::select! {
         served = standin.serve(listener) => served.map_err(|error| StartError::caused("the stand-in stopped", error))?,
         () = lifecycle::signalled() => {}
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What a gateway's settings say of this platform: where it is, and which of its templates tell what.
+pub fn api(url: &str, secret: &str) -> String {
+    let kinds = Telling::ALL.map(|kind| format!("\"{}\"", kind.as_str())).join(", ");
+    let two = "character_string1 = \"number\", thing2 = \"says\"";
+    let four = format!("{two}, phrase3 = \"state\", time4 = \"date\"");
+    let template = |id: &str, by: &str, fields: &str| {
+        format!("{{ id = \"{id}\", by = \"{by}\", kinds = [{kinds}], fields = {{ {fields} }} }}")
+    };
+    format!(
+        "api = {{ base_url = \"{url}\", open_url = \"{url}\", secret = \"{secret}\", templates = [{}, {}] }}",
+        template(NOTICE, "notice", two),
+        template(TEMPLATE_PROGRESS, "template", &four)
+    )
 }
 
 pub async fn bind(listen: SocketAddr) -> Result<TcpListener, StartError> {

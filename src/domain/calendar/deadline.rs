@@ -125,9 +125,39 @@ impl WorkingCalendar {
     /// A7.5: the opening of the day on which a limit falls.
     #[must_use]
     pub fn warn_at(&self, due_at: DateTime<Utc>) -> DateTime<Utc> {
-        let date = due_at.with_timezone(&china()).date_naive();
-        let opening = self.sessions(date).first().map(Session::start).unwrap_or_default();
-        instant(date, opening)
+        self.opening(due_at.with_timezone(&china()).date_naive())
+    }
+
+    /// The opening of a day's first session.
+    #[must_use]
+    pub fn opening(&self, date: NaiveDate) -> DateTime<Utc> {
+        instant(date, self.sessions(date).first().map(Session::start).unwrap_or_default())
+    }
+
+    /// The end of a day's last session; `None` when it is no working day.
+    #[must_use]
+    pub fn end_of(&self, date: NaiveDate) -> Option<DateTime<Utc>> {
+        self.is_working(date).then(|| instant(date, self.closing(date)))
+    }
+
+    /// The `n`-th working day before this one; the day itself for 0.
+    #[must_use]
+    pub fn working_day_before(&self, date: NaiveDate, n: u32) -> NaiveDate {
+        let mut found = date;
+        let mut left = n;
+        let mut day = date;
+        for _ in 0..super::LOOK_AHEAD_DAYS {
+            if left == 0 {
+                break;
+            }
+            let Some(before) = day.checked_sub_days(Days::new(1)) else { break };
+            day = before;
+            if self.is_working(day) {
+                found = day;
+                left -= 1;
+            }
+        }
+        found
     }
 
     /// A7.5: the opening of the working day before the one on which a limit falls.
@@ -139,8 +169,7 @@ impl WorkingCalendar {
             let Some(before) = date.checked_sub_days(Days::new(1)) else { break };
             date = before;
             if self.is_working(date) {
-                let opening = self.sessions(date).first().map(Session::start).unwrap_or_default();
-                return instant(date, opening);
+                return self.opening(date);
             }
         }
         self.warn_at(due_at)

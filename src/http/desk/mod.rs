@@ -1,12 +1,15 @@
 //! The staff's pages (PAGES.md): rendered here, complete without scripts; scripts only add live
 //! changes and keys.
 
+mod acts;
 mod assets;
 mod counts;
+mod media;
 mod notices;
 mod quarantine;
 mod queue;
 mod register;
+mod replies;
 mod session;
 mod story;
 mod ticket;
@@ -32,23 +35,25 @@ use axum::{
 use std::sync::Arc;
 
 /// The longest text that the registration form takes is 20,000 characters, each nine bytes as a
-/// browser encodes Chinese; the other forms hold a few words.
+/// browser encodes Chinese; an answer to the citizen and its opinion are shorter. The other forms
+/// hold a few words.
 const LONG_FORM: usize = 256 * 1024;
 const SHORT_FORM: usize = 16 * 1024;
 
 /// The desk's routes.
 pub fn routes() -> Router<Shared> {
     let whole = |limit: usize| middleware::from_fn_with_state(limit, whole_form);
-    let register =
-        Router::new().route("/desk/register", get(register::page).post(register::register));
+    let long = Router::new()
+        .route("/desk/register", get(register::page).post(register::register))
+        .route("/desk/tickets/{number}/{act}", post(acts::act));
     Router::new()
         .route("/desk", get(queue::page))
         .route("/desk/live", get(queue::live))
         .route("/desk/login", get(session::login_page).post(session::login))
         .route("/desk/logout", post(session::logout))
         .route("/desk/tickets/{number}", get(ticket::page))
-        .route("/desk/tickets/{number}/claim", post(ticket::claim))
-        .route("/desk/tickets/{number}/refer", post(ticket::refer))
+        .route("/desk/tickets/{number}/replies/{id}/called", post(replies::called))
+        .route("/desk/media/{number}/{seq}/{n}/{variant}", get(media::show))
         .route("/desk/notices", get(notices::page))
         .route("/desk/notices/{id}/resend", post(notices::resend))
         .route("/desk/quarantine", get(quarantine::page))
@@ -56,7 +61,7 @@ pub fn routes() -> Router<Shared> {
         .route("/desk/quarantine/{id}/discard", post(quarantine::discard))
         .route("/desk/assets/{name}", get(assets::serve))
         .layer(whole(SHORT_FORM))
-        .merge(register.layer(whole(LONG_FORM)))
+        .merge(long.layer(whole(LONG_FORM)))
         .layer(DefaultBodyLimit::disable())
 }
 
@@ -261,5 +266,5 @@ fn must_receive(role: Role) -> Result<(), Failure> {
     if role.receives_citizens() {
         return Ok(());
     }
-    Err(Failure::not_yours("您的角色可以查看，不能登记、认领或转办。请由窗口值班人员办理。"))
+    Err(Failure::not_yours("您的角色可以查看，不能登记、认领、转办或答复。请由窗口值班人员办理。"))
 }

@@ -9,7 +9,7 @@ use crate::{
         self,
         access::Session,
         office::Unit,
-        queue::{Counts, Cursor, Filter, Page, QueueRow},
+        queue::{Counts, Cursor, Filter, PRESSING, Page, QueueRow},
         search::Which,
     },
     wording,
@@ -170,6 +170,9 @@ impl QueueQuery {
             due_before: self.due.parse().ok().and_then(end_of),
             ..Filter::default()
         };
+        if matches!(view, View::Today | View::Soon | View::Overdue) {
+            filter.state = filter.state.or(Some(PRESSING));
+        }
         match view {
             View::Today => filter.to_do_before = Some(cuts.end_of_today),
             View::Unclaimed => filter.unclaimed = true,
@@ -279,9 +282,9 @@ pub(super) fn state_label(state: &str) -> &'static str {
 impl Row {
     fn new(row: &QueueRow, prefix: &str, now: DateTime<Utc>) -> Self {
         let left = row.due_at - now;
-        // Nothing is due any more.
-        let closed = row.state == "closed";
-        let urgency = if closed {
+        // Nothing is due any more, or not now.
+        let waits = !matches!(row.state.as_str(), "registered" | "accepted" | "in_progress");
+        let urgency = if waits {
             "later"
         } else if left <= TimeDelta::zero() {
             "late"
@@ -303,7 +306,7 @@ impl Row {
         Self {
             number: row.ticket.display(prefix),
             urgency,
-            due: if closed {
+            due: if waits {
                 state_label(&row.state).to_owned()
             } else {
                 wording::until(row.due_at, now)

@@ -1,19 +1,22 @@
 //! A ticket's trail in words.
 
+use super::media::Piece;
 use crate::{
     domain::{
         event::Happened,
-        ticket::{Cause, Closing, Evaluation, Outcome},
+        ticket::{Cause, Closing, Outcome},
         timer::TimerKind,
     },
     store::{
+        media::MediaRow,
         office::Unit,
-        ticket::{EventRow, Whole},
+        ticket::{EventRow, MessageRow, Whole},
     },
     wording,
 };
 use chrono::{DateTime, Utc};
 use intake_contract::{Attachment, AttachmentKind};
+use std::collections::BTreeMap;
 
 /// One step of the story.
 pub(super) struct Chapter {
@@ -24,11 +27,52 @@ pub(super) struct Chapter {
     pub(super) at_exact: String,
     pub(super) title: String,
     pub(super) text: Option<String>,
+    pub(super) attachments: Vec<Piece>,
+    /// When it was said, where that is another time: messages that were copied from another ticket.
+    pub(super) said_at: Option<String>,
+    /// The number of the ticket that it is about.
+    pub(super) about: Option<String>,
+    /// What was said on that ticket, where it ended in favour of this one.
+    pub(super) quotes: Vec<Quote>,
+}
+
+/// A message that stands on another ticket.
+pub(super) struct Quote {
+    pub(super) at: String,
+    pub(super) at_exact: String,
+    pub(super) text: String,
     pub(super) attachments: Vec<String>,
 }
 
-/// The story from the first event to the last; messages stand where they were received.
-pub(super) fn tell(whole: &Whole, units: &[Unit], now: DateTime<Utc>) -> Vec<Chapter> {
+/// Tickets that ended in favour of this one, as displayed.
+pub(super) fn taken_in(whole: &Whole) -> Vec<String> {
+    let happened = whole.events.iter().filter_map(|e| Happened::read(&e.kind, &e.data));
+    happened
+        .filter_map(|happened| match happened {
+            Happened::TookIn { from } => Some(from),
+            _ => None,
+        })
+        .collect()
+}
+
+/// The story from the first event to the last; messages stand where they were received. `number` as
+/// it stands in addresses.
+pub(super) fn tell(
+    whole: &Whole,
+    media: &[MediaRow],
+    number: &str,
+    taken_in: &BTreeMap<String, Vec<MessageRow>>,
+    units: &[Unit],
+    now: DateTime<Utc>,
+) -> Vec<Chapter> {
+    let split: BTreeMap<i32, String> = spun_off(whole);
+    let piece = |seq: i32, n: usize, one: &Attachment| {
+        let row = media.iter().find(|row| row.seq == seq && usize::try_from(row.n) == Ok(n));
+        match row {
+            Some(row) => Piece::sent(row, number, attachment(one)),
+            None => Piece::said(attachment(one)),
+        }
+    };
     whole
         .events
         .iter()
@@ -39,19 +83,78 @@ pub(super) fn tell(whole: &Whole, units: &[Unit], now: DateTime<Utc>) -> Vec<Cha
                 Some(happened) => title(happened, units, now),
                 None => format!("有一条新版本才认得的记录（{}）", event.kind),
             };
+            let copied = message.filter(|_| event.actor.starts_with("staff:"));
+            let words = message.map(|m| m.text.clone()).or_else(|| words(happened.as_ref()));
+            let about = split.get(&event.seq).cloned().or_else(|| about(happened.as_ref()));
+            let quoted = match &happened {
+                Some(Happened::TookIn { from }) => taken_in.get(from),
+                _ => None,
+            };
             Chapter {
                 kind: if message.is_some() { "said" } else { "done" },
                 who: who(event),
                 at: wording::moment(event.at, now),
                 at_exact: wording::exact(event.at),
-                title,
-                text: message.map(|m| m.text.clone()).filter(|text| !text.is_empty()),
+                title: match split.get(&event.seq) {
+                    Some(_) => format!("{title}（已另立一件）"),
+                    None => title,
+                },
+                text: words.filter(|text| !text.is_empty()),
                 attachments: message
-                    .map(|m| m.attachments.iter().map(attachment).collect())
+                    .map(|m| {
+                        let numbered = m.attachments.iter().enumerate();
+                        numbered.map(|(n, one)| piece(m.seq, n, one)).collect()
+                    })
                     .unwrap_or_default(),
+                said_at: copied
+                    .filter(|m| m.occurred_at < event.at)
+                    .map(|m| wording::moment(m.occurred_at, now)),
+                about,
+                quotes: quoted.into_iter().flatten().map(|m| quote(m, now)).collect(),
             }
         })
         .collect()
+}
+
+fn quote(message: &MessageRow, now: DateTime<Utc>) -> Quote {
+    Quote {
+        at: wording::moment(message.occurred_at, now),
+        at_exact: wording::exact(message.occurred_at),
+        text: message.text.clone(),
+        attachments: message.attachments.iter().map(attachment).collect(),
+    }
+}
+
+/// Which messages are a matter of their own by now, and under which number.
+pub(super) fn spun_off(whole: &Whole) -> BTreeMap<i32, String> {
+    let happened = whole.events.iter().filter_map(|e| Happened::read(&e.kind, &e.data));
+    happened
+        .filter_map(|happened| match happened {
+            Happened::SpunOff { into, messages } => Some((into, messages)),
+            _ => None,
+        })
+        .flat_map(|(into, messages)| messages.into_iter().map(move |seq| (seq, into.clone())))
+        .collect()
+}
+
+/// What an officer wrote, at its full length.
+fn words(happened: Option<&Happened>) -> Option<String> {
+    match happened? {
+        Happened::ToldCitizen { text } => Some(text.clone()),
+        Happened::AwaitingCitizen { missing, .. } => Some(missing.clone()),
+        Happened::Raised { opinion, .. } => opinion.clone(),
+        Happened::Resolved { answer, .. } => answer.clone(),
+        _ => None,
+    }
+}
+
+fn about(happened: Option<&Happened>) -> Option<String> {
+    match happened? {
+        Happened::SpunOff { into, .. } => Some(into.clone()),
+        Happened::SpunOffFrom { from } | Happened::TookIn { from } => Some(from.clone()),
+        Happened::Resolved { outcome: Outcome::Duplicate { of }, .. } => Some(of.clone()),
+        _ => None,
+    }
 }
 
 fn who(event: &EventRow) -> String {
@@ -73,6 +176,7 @@ fn attachment(attachment: &Attachment) -> String {
         AttachmentKind::Video => "视频",
         AttachmentKind::Location => "位置",
         AttachmentKind::Link => "链接",
+        AttachmentKind::File => "文件",
     };
     match &attachment.label {
         Some(label) => format!("{what}:{label}"),
@@ -100,18 +204,14 @@ fn title(happened: &Happened, units: &[Unit], now: DateTime<Utc>) -> String {
                 provisional(p)
             )
         }
-        Happened::MessageReceived { channel, urgent: true, .. } => {
-            format!("通过{}补充，列为紧急", channel.label())
+        Happened::MessageReceived { channel, urgent, page, .. } => {
+            let place = if *page { "查询页" } else { channel.label() };
+            let urgent = if *urgent { "，列为紧急" } else { "" };
+            format!("通过{place}补充{urgent}")
         }
-        Happened::MessageReceived { channel, .. } => format!("通过{}补充", channel.label()),
         Happened::Claimed { .. } => "认领，首次接待，负责到底".to_owned(),
         Happened::Triaged { cause } => {
-            let cause = match cause {
-                Cause::Citizen => "群众方面",
-                Cause::Staff => "工作人员方面",
-                Cause::Objective => "客观方面",
-            };
-            format!("判定原因：{cause}")
+            format!("判定原因：{}", cause_label(*cause))
         }
         Happened::Referred { unit } => match units.iter().find(|known| known.id == *unit) {
             Some(unit) => format!("转办给{}", unit.name),
@@ -146,40 +246,62 @@ fn title(happened: &Happened, units: &[Unit], now: DateTime<Utc>) -> String {
             say(computed),
             say(kept)
         ),
-        Happened::AwaitingCitizen { missing, until } => {
-            format!("一次性告知群众补充：{missing}，{}前", say(until))
+        Happened::AwaitingCitizen { until, .. } => {
+            format!("一次性告知群众，请在{}前补来；期限暂停", say(until))
         }
         Happened::PersonWanted => "群众要求人工联系".to_owned(),
-        Happened::Resumed => "材料已补，继续办理".to_owned(),
-        Happened::Resolved { outcome, opinion } => {
+        Happened::MaterialDue { .. } => "材料到期还没有补来，提醒负责人".to_owned(),
+        Happened::Resumed { due_at: Some(due_at), provisional: p, .. } => {
+            format!("材料已补，继续办理；期限接着算，{}前办结{}", say(due_at), provisional(p))
+        }
+        Happened::Resumed { .. } => "材料已补，继续办理".to_owned(),
+        Happened::ToldCitizen { .. } => "回复群众".to_owned(),
+        Happened::Resolved { outcome, opinion, .. } => {
             let outcome = match outcome {
-                Outcome::Solved => "已解决",
-                Outcome::Guided => "已引导到对应窗口",
-                Outcome::ConditionallyAccepted { .. } => "容缺受理",
-                Outcome::Refused { .. } => "否定备案",
-                Outcome::OutOfScope => "不属于受理范围，已解释",
-                Outcome::Withdrawn => "群众撤回",
-                Outcome::Unreachable => "多次联系不上",
-                Outcome::Duplicate { .. } => "与另一件重复",
+                Outcome::ConditionallyAccepted { missing, until } => {
+                    format!("容缺受理，{}前补齐：{missing}", say(until))
+                }
+                Outcome::Refused { basis } => format!("否定备案，依据：{basis}"),
+                other => outcome_label(other).to_owned(),
             };
-            format!("{outcome}；办理意见：{opinion}")
+            format!("答复办结，{outcome}；办理意见：{opinion}")
         }
-        Happened::Evaluated { evaluation } => {
-            let grade = match evaluation {
-                Evaluation::VerySatisfied => "非常满意",
-                Evaluation::Satisfied => "满意",
-                Evaluation::FairlySatisfied => "基本满意",
-                Evaluation::Dissatisfied => "不满意",
-                Evaluation::VeryDissatisfied => "非常不满意",
-            };
-            format!("群众评价：{grade}")
-        }
+        Happened::Evaluated { evaluation, text } => match text {
+            Some(text) => format!("群众评价：{}。{text}", evaluation.label()),
+            None => format!("群众评价：{}", evaluation.label()),
+        },
         Happened::Closed { closing } => match closing {
             Closing::Evaluated(_) => "销号".to_owned(),
             Closing::WithoutEvaluation(reason) => format!("销号（没有评价：{reason}）"),
         },
-        Happened::Reopened { reason, due_at } => {
-            format!("重新办理：{reason}，{}前办结", say(due_at))
+        Happened::Reopened { reason, due_at, provisional: p, .. } => {
+            format!("重新办理：{reason}；期限重新算，{}前办结{}", say(due_at), provisional(p))
         }
+        Happened::SpunOff { messages, .. } => {
+            format!("发现是两件事，把 {} 条消息另立一件", messages.len())
+        }
+        Happened::SpunOffFrom { .. } => "从另一件拆出".to_owned(),
+        Happened::TookIn { .. } => "另一件是同一件事，并入这里办理".to_owned(),
+    }
+}
+
+pub(super) fn cause_label(cause: Cause) -> &'static str {
+    match cause {
+        Cause::Citizen => "群众方面",
+        Cause::Staff => "工作人员方面",
+        Cause::Objective => "客观方面",
+    }
+}
+
+pub(super) fn outcome_label(outcome: &Outcome) -> &'static str {
+    match outcome {
+        Outcome::Solved => "已解决",
+        Outcome::Guided => "已引导到对应窗口",
+        Outcome::ConditionallyAccepted { .. } => "容缺受理",
+        Outcome::Refused { .. } => "否定备案",
+        Outcome::OutOfScope => "不属于受理范围，已解释",
+        Outcome::Withdrawn => "群众撤回",
+        Outcome::Unreachable => "多次联系不上",
+        Outcome::Duplicate { .. } => "与另一件重复",
     }
 }

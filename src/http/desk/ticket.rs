@@ -1,35 +1,33 @@
 //! One ticket, as a story from top to bottom.
 
 use super::{
-    Failure, Frame, html, must_receive,
+    Failure, Frame,
+    acts::{self, Offers, Written},
+    html,
     queue::state_label,
-    session::{Csrf, LoggedIn},
+    replies::Telling,
+    session::LoggedIn,
     story::{self, Chapter},
 };
 use crate::{
-    desk::{self, DeskError},
     domain::{
         calendar::{Reason, Why},
-        event::Actor,
-        id::UnitId,
         register::RegisterNumber,
-        ticket::NotAllowed,
+        ticket::{Closing, State as TicketState},
     },
     http::Shared,
     offices::Office,
-    store::{self, access::Session, office::Unit, queue::QueueRow},
+    store::{self, access::Session, ticket::Whole},
     wording,
 };
 use askama::Template;
 use axum::{
-    Form,
     extract::{Path, Query, State},
-    http::StatusCode,
-    response::{IntoResponse, Redirect, Response},
+    response::Response,
 };
 use chrono::{DateTime, Datelike, NaiveDate, Utc};
 use serde::Deserialize;
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 /// A day of the strip that shows why a limit falls where it does.
 struct StripDay {
@@ -55,6 +53,8 @@ struct Promise {
     provisional: Option<String>,
     level: i16,
     level_label: &'static str,
+    /// Whether the days are counted from a later day than that of acceptance.
+    moved: bool,
     strip: Vec<StripDay>,
 }
 
@@ -66,8 +66,15 @@ struct TicketPage {
     section: &'static str,
     number: String,
     done: Option<&'static str>,
+    /// Why something was not done.
+    says: Option<String>,
     /// What became of the half-written form that led here: `sent`, or `used` by another content.
     draft: &'static str,
+    /// The form that was sent, and is done with.
+    sent: String,
+    /// The form that could not be carried out, as it was filled in.
+    failed: &'static str,
+    written: Written,
     channel: &'static str,
     channel_key: &'static str,
     state: &'static str,
@@ -80,17 +87,52 @@ struct TicketPage {
     came_exact: String,
     promise: Promise,
     story: Vec<Chapter>,
-    can_claim: bool,
+    offers: Offers,
+    /// The number of the newest event that the page shows.
+    seen: i32,
+    /// What the citizen was told, oldest first.
+    replies: Vec<Telling>,
     /// Where it is with.
     unit: Option<String>,
-    /// Where it can be referred to; none when it cannot.
-    units: Vec<Unit>,
+    cause: Option<&'static str>,
+    /// What the citizen was asked for, and by when.
+    waiting: Option<(String, String)>,
+    /// What it came to, and what the citizen thinks of it.
+    result: Option<(&'static str, Option<&'static str>)>,
+}
+
+impl TicketPage {
+    /// What stood in a field of a form that was sent back.
+    fn was(&self, act: &str, field: &str) -> &str {
+        if self.failed == act { self.written.get(field) } else { "" }
+    }
+
+    /// Whether something had been chosen in it.
+    fn chose(&self, act: &str, field: &str, value: &str) -> bool {
+        self.failed == act && self.written.has(field, value)
+    }
+
+    /// What stands in a field: as it was sent, else what is proposed.
+    fn or<'a>(&'a self, act: &str, field: &str, proposed: &'a str) -> &'a str {
+        if self.failed == act { self.written.get(field) } else { proposed }
+    }
 }
 
 #[derive(Deserialize)]
 pub(super) struct TicketQuery {
     #[serde(default)]
     done: String,
+}
+
+/// What led to the page.
+#[derive(Default)]
+pub(super) struct Shown {
+    /// The form that was sent; empty when none was.
+    pub(super) act: &'static str,
+    pub(super) written: Written,
+    pub(super) says: Option<String>,
+    /// What was done before, as the address says.
+    pub(super) done: Option<String>,
 }
 
 pub(super) async fn page(
@@ -102,75 +144,127 @@ pub(super) async fn page(
     let frame = Frame::new(&app, session).await?;
     let ticket =
         RegisterNumber::parse(&number, &frame.office.prefix).map_err(|_| Failure::gone())?;
+    show(&app, frame, ticket, Shown { done: Some(query.done), ..Shown::default() }).await
+}
+
+/// The page of a ticket as it stands.
+pub(super) async fn show(
+    app: &Shared,
+    frame: Frame,
+    ticket: RegisterNumber,
+    shown: Shown,
+) -> Result<Response, Failure> {
     let mut db = app.pool.acquire().await?;
     let whole = store::ticket::whole(&mut db, frame.session.office, ticket)
         .await?
         .ok_or_else(Failure::gone)?;
-    let mut units = store::office::units(&mut db, frame.session.office).await?;
+    let units = store::office::units(&mut db, frame.session.office).await?;
+    let mut taken_in = BTreeMap::new();
+    for from in story::taken_in(&whole).into_iter().take(TAKEN_IN) {
+        let Ok(other) = RegisterNumber::parse(&from, &frame.office.prefix) else { continue };
+        let said = store::ticket::messages(&mut db, frame.session.office, other).await?;
+        taken_in.insert(from, said);
+    }
+    let replies = store::reply::of_ticket(&mut db, frame.session.office, ticket).await?;
+    let media = store::media::of_ticket(&mut db, frame.session.office, ticket).await?;
     drop(db);
     let now = app.clock.now();
     let row = &whole.row;
-    let done = match query.done.as_str() {
-        "registered" => Some("已登记。请把编号告诉群众。"),
-        "registered_before" => Some(
-            "之前已登记，内容以第一次为准。如果是另一件事，请再登记一次，写过的内容还在表单里。",
-        ),
-        "claimed" => Some("已认领，由您负责到底。"),
-        "referred" => Some("已转办。负责人不变，经过见下面的记录。"),
-        _ => None,
-    };
-    let story = story::tell(&whole, &units, now);
-    // R7.b: what somebody answers for and has no result yet.
-    if !(frame.receives() && matches!(row.state.as_str(), "accepted" | "in_progress")) {
-        units.clear();
-    }
-    units.retain(|unit| row.unit.as_ref() != Some(&unit.name));
+    let became = shown.done.unwrap_or_default();
+    let story =
+        story::tell(&whole, &media, &ticket.display(&frame.office.prefix), &taken_in, &units, now);
+    let replies = replies
+        .iter()
+        .map(|row| Telling::new(row, &frame.office, ticket, &app.citizen.links, now))
+        .collect();
+    let offers = acts::offers(&whole, &frame.office, &frame.session, &units, now);
+    let done = acts::done(&became);
     Ok(html(&TicketPage {
         title: ticket.display(&frame.office.prefix),
         section: "queue",
         number: ticket.display(&frame.office.prefix),
         done,
-        draft: match query.done.as_str() {
+        says: shown.says,
+        draft: match became.as_str() {
             "registered" => "sent",
             "registered_before" => "used",
             _ => "",
         },
+        sent: done.map_or_else(String::new, |_| became.clone()),
+        failed: shown.act,
+        written: shown.written,
         channel: row.channel.label(),
         channel_key: row.channel.as_str(),
         state: state_label(&row.state),
         urgent: row.urgent,
-        late: is_open(row) && row.due_at <= now,
+        late: is_pressing(&whole) && row.due_at <= now,
         name: row.citizen_name.clone(),
         phone: row.citizen_phone.clone(),
         accountable: row.accountable.clone(),
         came: wording::moment(row.registered_at, now),
         came_exact: wording::exact(row.registered_at),
-        promise: promise(row, &frame.office, now),
+        promise: promise(&whole, &frame.office, now),
         story,
-        can_claim: row.state == "registered" && frame.receives(),
+        offers,
+        seen: whole.events.last().map_or(0, |event| event.seq),
+        replies,
         unit: row.unit.clone(),
-        units,
+        cause: whole.cause.map(story::cause_label),
+        waiting: match &whole.state {
+            Some(TicketState::AwaitingCitizen { missing, until, .. }) => {
+                Some((missing.clone(), wording::moment(*until, now)))
+            }
+            _ => None,
+        },
+        result: match &whole.state {
+            Some(TicketState::Resolved { outcome, .. }) => {
+                Some((story::outcome_label(outcome), None))
+            }
+            Some(TicketState::Evaluated { outcome, evaluation, .. }) => {
+                Some((story::outcome_label(outcome), Some(evaluation.label())))
+            }
+            Some(TicketState::Closed { outcome, closing, .. }) => {
+                let grade = match closing {
+                    Closing::Evaluated(evaluation) => Some(evaluation.label()),
+                    Closing::WithoutEvaluation(_) => None,
+                };
+                Some((story::outcome_label(outcome), grade))
+            }
+            _ => None,
+        },
         frame,
     }))
 }
 
-fn is_open(row: &QueueRow) -> bool {
-    row.state != "closed"
+/// So many tickets that ended in favour of one are shown with what was said on them.
+const TAKEN_IN: usize = 5;
+
+/// Whether a limit runs.
+fn is_pressing(whole: &Whole) -> bool {
+    whole.state.as_ref().is_some_and(TicketState::is_pressing)
 }
 
-fn promise(row: &QueueRow, office: &Office, now: DateTime<Utc>) -> Promise {
-    let why = office.calendar.why(row.accepted_at, row.level.number() as u8);
+fn promise(whole: &Whole, office: &Office, now: DateTime<Utc>) -> Promise {
+    let row = &whole.row;
+    // After a pause or a reopening the days are counted from there.
+    let from = whole.runs_from.unwrap_or(row.accepted_at);
+    let why = office.calendar.why(from, row.level.number() as u8);
     // The strip explains this very date; where a person or an amendment kept another one, or the
     // limit ran from a hand-up, the trail does.
     let explained = why.due.at == row.due_at;
-    let strip = if explained { strip(row.registered_at, office, &why) } else { Vec::new() };
+    let strip = match (explained, whole.runs_from) {
+        (true, None) => strip(row.registered_at, office, &why),
+        (true, Some(from)) => strip(from, office, &why),
+        (false, _) => Vec::new(),
+    };
     Promise {
         accepted_day: wording::day(why.received_day, now),
         follow_up: row.follow_up_at.map(|at| wording::moment(at, now)),
         due: wording::moment(row.due_at, now),
         due_exact: wording::exact(row.due_at),
         until: wording::until(row.due_at, now),
-        pressing: is_open(row) && row.due_at - now < chrono::TimeDelta::hours(4),
+        pressing: is_pressing(whole) && row.due_at - now < chrono::TimeDelta::hours(4),
+        moved: whole.runs_from.is_some(),
         provisional: row.provisional.then(|| {
             let year = why.due.needs_year;
             year.map_or_else(
@@ -224,44 +318,8 @@ fn strip(registered_at: DateTime<Utc>, office: &Office, why: &Why) -> Vec<StripD
     days
 }
 
-pub(super) async fn claim(
-    State(app): State<Shared>,
-    LoggedIn(session): LoggedIn,
-    Path(number): Path<String>,
-    Form(form): Form<Csrf>,
-) -> Result<Response, Failure> {
-    session.check_form(&form.csrf)?;
-    must_receive(session.role)?;
-    let (office, ticket) = named(&app, &session, &number)?;
-    let claimed = desk::claim(&app.pool, &app.clock, office.id, ticket, session.staff).await;
-    answer(&app, &office, ticket, "claimed", claimed)
-}
-
-#[derive(Deserialize)]
-pub(super) struct Referral {
-    csrf: String,
-    #[serde(default)]
-    unit: String,
-}
-
-pub(super) async fn refer(
-    State(app): State<Shared>,
-    LoggedIn(session): LoggedIn,
-    Path(number): Path<String>,
-    Form(form): Form<Referral>,
-) -> Result<Response, Failure> {
-    session.check_form(&form.csrf)?;
-    must_receive(session.role)?;
-    let (office, ticket) = named(&app, &session, &number)?;
-    let by = Actor::Staff(session.staff);
-    let referred = match form.unit.parse().map(UnitId) {
-        Ok(unit) => desk::refer(&app.pool, &app.clock, office.id, ticket, unit, by).await,
-        Err(_) => Err(DeskError::NoUnit),
-    };
-    answer(&app, &office, ticket, "referred", referred)
-}
-
-fn named(
+/// The office of who is logged in, and a ticket by what a path calls it.
+pub(super) fn named(
     app: &Shared,
     session: &Session,
     number: &str,
@@ -269,47 +327,4 @@ fn named(
     let office = app.offices.get(session.office).ok_or_else(Failure::gone)?;
     let ticket = RegisterNumber::parse(number, &office.prefix).map_err(|_| Failure::gone())?;
     Ok((office, ticket))
-}
-
-/// Back to the ticket, which says what was done; or what to do instead.
-fn answer(
-    app: &Shared,
-    office: &Office,
-    ticket: RegisterNumber,
-    what: &str,
-    done: Result<(), DeskError>,
-) -> Result<Response, Failure> {
-    let (status, title, text) = match done {
-        Ok(()) => {
-            app.live.changed(office.id);
-            let number = ticket.display(&office.prefix);
-            return Ok(Redirect::to(&format!("/desk/tickets/{number}?done={what}")).into_response());
-        }
-        Err(DeskError::NoTicket) => return Err(Failure::gone()),
-        Err(DeskError::Store(error)) => return Err(error.into()),
-        Err(DeskError::NoUnit) => (
-            StatusCode::UNPROCESSABLE_ENTITY,
-            "没有选股室",
-            "这次转办没有执行。请返回上一页，先选好要转给哪个股室，再点“转办”。",
-        ),
-        Err(DeskError::NotAllowed(NotAllowed::AlreadyClaimed)) => (
-            StatusCode::CONFLICT,
-            "已经有人认领",
-            "这件反映刚刚由别人认领了。请返回队列，选下一件。",
-        ),
-        Err(DeskError::NotAllowed(NotAllowed::NotClaimed)) => (
-            StatusCode::CONFLICT,
-            "还没有人认领",
-            "首次接待负责制：先认领，再转办。请返回上一页，先点“认领”。",
-        ),
-        Err(DeskError::NotAllowed(NotAllowed::NotWaiting)) => (
-            StatusCode::CONFLICT,
-            "正在等群众补充",
-            "这件反映在等群众补充材料，补齐后才能转办。请返回上一页查看要补什么。",
-        ),
-        Err(DeskError::NotAllowed(_)) => {
-            (StatusCode::CONFLICT, "现在不能这样办", "这件反映已经有结果。请刷新页面查看最新情况。")
-        }
-    };
-    Err(Failure::says(status, title, text))
 }

@@ -74,7 +74,10 @@ fn done() -> Answer {
 /// Waits while the platform hangs, then says how it behaves.
 async fn mood(shared: &Shared, path: &str) -> Result<(), i64> {
     *shared.state().calls.entry(path.to_owned()).or_default() += 1;
-    let _ = shared.hangs.subscribe().wait_for(|hangs| !hangs).await;
+    {
+        let mut hangs = shared.hangs.subscribe();
+        let _ = hangs.wait_for(|hangs| !hangs).await;
+    }
     let mut state = shared.state();
     let switches = &mut state.switches;
     match switches.next_codes.pop_front() {
@@ -489,13 +492,17 @@ async fn visitor(Of(shared): Of<Arc<Shared>>, Query(query): Query<Parameters>) -
             return Err(40_163);
         }
         let token = hex::encode(rand::random::<[u8; 16]>());
-        Ok(Json(json!({
+        let mut visitor = json!({
             "access_token": token,
             "expires_in": 7200,
             "openid": visit.openid,
             "scope": "snsapi_base",
-        }))
-        .into_response())
+        });
+        if state.switches.snapshot_users {
+            visitor["openid"] = json!(format!("o{}", hex::encode(rand::random::<[u8; 13]>())));
+            visitor["is_snapshotuser"] = json!(1);
+        }
+        Ok(Json(visitor).into_response())
     };
     answer(outcome.await)
 }

@@ -159,10 +159,23 @@ impl StandIn {
         state.citizen(openid).map(|citizen| citizen.talk.clone()).unwrap_or_default()
     }
 
+    /// A photo that a citizen has sent, to be fetched under the id that is returned.
+    #[must_use]
+    pub fn photo(&self, jpeg: bytes::Bytes) -> String {
+        let now = self.0.now();
+        self.0.state().keep("image/jpeg", "photo.jpg", jpeg, now)
+    }
+
     /// The server id of the last [`Act::PageVoice`].
     #[must_use]
     pub fn page_voice(&self) -> Option<String> {
         self.0.state().page_voice.clone()
+    }
+
+    /// How many calls hang; a caller that gave up is none of them, once that is noticed.
+    #[must_use]
+    pub fn hanging(&self) -> usize {
+        self.0.hangs.receiver_count()
     }
 
     /// How often a path of the API was called, answered or not.

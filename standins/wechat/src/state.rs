@@ -78,6 +78,8 @@ pub struct Switches {
     pub next_codes: VecDeque<i64>,
     /// The receipts of all messages come before the calls are answered; otherwise of every second.
     pub receipts_first: bool,
+    /// Whoever opens a page does so in a snapshot, as somebody who does not exist (§8).
+    pub snapshot_users: bool,
 }
 
 #[derive(Debug, Clone, Copy)]

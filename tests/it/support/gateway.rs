@@ -313,6 +313,10 @@ pub fn config(database_url: &str, redis_url: &str, prefix: &str, settings: &str)
     );
     let mut config = Config::from_toml(&text).unwrap_or_else(|error| panic!("{error}"));
     config.schedule.prefix = prefix.to_owned();
+    if config.media.s3_bucket.is_empty() {
+        // Of its own, as the keys in Redis.
+        config.media.folder = format!("{}/media/{prefix}", env!("CARGO_TARGET_TMPDIR"));
+    }
     config.desk.insecure_cookie = true;
     config
 }

@@ -116,6 +116,9 @@ impl fmt::Display for PlatformError {
 
 impl std::error::Error for PlatformError {}
 
+/// The call that every other one begins with.
+pub(super) const TOKEN_CALL: &str = "stable_token";
+
 /// What an administrator has to mend is looked at again in this time.
 const MENDED_WITHIN: TimeDelta = TimeDelta::minutes(10);
 /// The platform names no time after which a citizen may be sent templates again.
@@ -210,7 +213,7 @@ impl PlatformError {
     pub(super) fn of(call: &'static str, code: i64, address: Option<IpAddr>) -> Self {
         let trouble = match (Trouble::of(code, address), call) {
             // Nobody has a token yet: the secret itself was refused.
-            (Trouble::Token, "stable_token") => Trouble::Credentials,
+            (Trouble::Token, TOKEN_CALL) => Trouble::Credentials,
             (trouble, _) => trouble,
         };
         Self { call, trouble, code: Some(code) }
@@ -276,9 +279,12 @@ impl PlatformError {
     }
 
     /// The platform may have done what was asked: a repeat of a message that has no identity can
-    /// arrive twice.
+    /// arrive twice. Where no token was had, nothing was asked.
     #[must_use]
     pub fn may_have_been_done(&self) -> bool {
+        if self.call == TOKEN_CALL {
+            return false;
+        }
         matches!(
             self.trouble,
             Trouble::NoAnswer | Trouble::BrokeOff | Trouble::NotUnderstood | Trouble::TooLarge

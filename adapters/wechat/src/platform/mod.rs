@@ -9,7 +9,7 @@
 //! * `error`: the platform's codes, and what follows from each.
 //! * `token`: one access token for all replicas.
 //! * `allowance`: how many custom messages a citizen may still be sent, counted here.
-//! * `custom`, `template`: what is sent to a citizen.
+//! * `custom`, `template`: what is sent to a citizen; `templates`: which template tells what.
 //! * `media`: what citizens sent, fetched; pictures, given.
 //! * `account`: the menu, QR codes, and who opened a page.
 
@@ -20,6 +20,7 @@ mod error;
 mod http;
 mod media;
 mod template;
+mod templates;
 mod token;
 
 pub use account::{Button, Menu, MenuError, QrCode, QrLife};
@@ -28,6 +29,7 @@ pub use custom::{CustomMessage, RESERVED_FOR_STAFF};
 pub use error::{Again, PlatformError, Trouble};
 pub use media::{Download, MEDIA_KEPT, MEDIA_LIMIT, Media};
 pub use template::{Field, FieldError, Template, TemplateSent};
+pub use templates::{By, Fill, Filling, TemplateSettings};
 pub use token::{MemoryTokens, StoreFuture, Token, TokenStore, Unavailable};
 
 use http::{Http, Url};
@@ -64,6 +66,10 @@ pub struct Api {
     /// For a call and its answer, in seconds; media have a limit of their own.
     #[serde(default = "answer_timeout")]
     pub answer_timeout_s: u64,
+    /// What is told by which template, the first that fits; without any, only who has written
+    /// recently can be told something on WeChat.
+    #[serde(default)]
+    pub templates: Vec<TemplateSettings>,
 }
 
 impl Api {
@@ -90,7 +96,7 @@ impl Api {
         if !(1..=60).contains(&self.answer_timeout_s) {
             return Err(("api.answer_timeout_s", "must be 1 to 60"));
         }
-        Ok(())
+        self.templates.iter().try_for_each(TemplateSettings::check)
     }
 }
 
@@ -187,7 +193,7 @@ impl Platform {
             "force_refresh": false,
         });
         let request = self.http.post(self.url("/cgi-bin/stable_token", &[])).json(&ask);
-        let issued: Issued = self.http.json("stable_token", request, self.within).await?;
+        let issued: Issued = self.http.json(error::TOKEN_CALL, request, self.within).await?;
         Ok((Token::new(issued.access_token), Duration::from_secs(issued.expires_in)))
     }
 

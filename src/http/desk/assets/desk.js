@@ -42,24 +42,43 @@
   };
   for (const form of all("form[data-draft]")) {
     const name = form.dataset.draft;
-    const fields = all("input:not([type=hidden]), textarea", form);
+    const fields = all("input:not([type=hidden]), textarea, select", form);
     const entry = $("input[name=entry]", form);
     const box = (field) => field.type === "radio" || field.type === "checkbox";
     const save = () => {
       const values = fields.map((field) => (box(field) ? field.checked : field.value));
-      keep(sessionStorage, keyOf(name), JSON.stringify({ entry: entry.value, values }));
+      keep(sessionStorage, keyOf(name), JSON.stringify({ entry: entry?.value, values }));
     };
-    const draft = $(".failed", form) ? null : draftOf(name);
+    const draft = $(".failed", form) || "failed" in form.dataset ? null : draftOf(name);
     if (draft) {
-      if (draft.entry) entry.value = draft.entry;
+      if (draft.entry && entry) entry.value = draft.entry;
       fields.forEach((field, index) => {
         if (box(field)) field.checked = Boolean(draft.values[index]);
         else field.value = draft.values[index] ?? "";
       });
+      const folded = form.closest("details");
+      if (folded) folded.open = true;
     }
     form.addEventListener("input", save);
     form.addEventListener("submit", save);
   }
+  const sent = $("[data-sent]");
+  if (sent) keep(sessionStorage, keyOf(sent.dataset.sent), null);
+
+  // A form shows what its choice needs; what is written twice is proposed, until it is changed.
+  for (const form of all("form.act")) {
+    const chosen = $("select", form);
+    const needed = all("[data-for]", form);
+    const fit = () => needed.forEach((one) => { one.hidden = one.dataset.for !== chosen.value; });
+    if (chosen && needed.length) { chosen.addEventListener("change", fit); fit(); }
+    const copy = $("[data-from]", form);
+    const from = copy && $(`[name=${copy.dataset.from}]`, form);
+    if (!from) continue;
+    let same = copy.value === "" || copy.value === from.value;
+    from.addEventListener("input", () => { if (same) copy.value = from.value; });
+    copy.addEventListener("input", () => { same = copy.value === ""; });
+  }
+
   const became = $("[data-register]");
   if (became) {
     const draft = became.dataset.register === "used" ? draftOf("register") : null;
@@ -97,6 +116,11 @@
     if (!target) return;
     event.preventDefault();
     if (target.tagName === "INPUT") target.focus(); else target.click();
+    const folded = target.tagName === "SUMMARY" && target.parentElement;
+    if (folded && folded.open) {
+      const first = $("form input:not([type=hidden]), form textarea, form select", folded);
+      if (first) first.focus();
+    }
   });
 
   if (!queue) return;

@@ -1,0 +1,77 @@
+//! What a verified callback tells the gateway besides: windows that open, consents, receipts (§3,
+//! §6).
+
+use crate::{
+    message::{Content, EventKind, Inbound},
+    platform::{Act, Change},
+    receipt::{Consented, Delivered},
+};
+use chrono::{DateTime, Utc};
+use intake_contract::{ConsentChange, Correspondent, Delivery, Heard, News};
+use std::collections::HashMap;
+
+impl Inbound {
+    /// What this callback of the account `source` tells. One event may change several consents, and
+    /// within a second a citizen may answer for several templates: each has its identity by the
+    /// template and the answer, and by its place among the same ones.
+    #[must_use]
+    pub fn heard(&self, source: &str, now: DateTime<Utc>) -> Vec<Heard> {
+        let mut news = Vec::new();
+        match Change::of(self) {
+            Some(Change::Acted(Act::Message, _)) => news.push(News::Wrote),
+            Some(Change::Acted(Act::Tap, _)) => news.push(News::Tapped),
+            _ => {}
+        }
+        if let Content::Event(event) = &self.content {
+            if event.kind == EventKind::Unsubscribe {
+                news.push(News::Left);
+            }
+            let consents = event.consents().into_iter();
+            news.extend(consents.map(|one| News::Consent {
+                template_id: one.template_id,
+                change: match one.consented {
+                    Consented::Given => ConsentChange::Given,
+                    Consented::Declined | Consented::Restored => ConsentChange::Unchanged,
+                    Consented::Revoked => ConsentChange::Revoked,
+                },
+            }));
+            let receipts = event.receipts().into_iter();
+            news.extend(receipts.map(|one| News::Delivered {
+                message_id: one.msg_id,
+                template_id: one.template_id,
+                delivery: match one.delivered {
+                    Delivered::Yes => Delivery::Arrived,
+                    Delivered::Refused => Delivery::Refused,
+                    Delivered::TooFrequent => Delivery::TooMany,
+                    Delivered::Failed | Delivered::Otherwise(_) => Delivery::Failed,
+                },
+            }));
+        }
+        if news.is_empty() {
+            return Vec::new();
+        }
+        let identity = self.identity();
+        let mut seen: HashMap<String, usize> = HashMap::new();
+        news.into_iter()
+            .map(|news| {
+                let which = match &news {
+                    News::Consent { template_id, change } => format!("{template_id}/{change:?}"),
+                    News::Delivered { message_id, template_id, .. } => {
+                        let part = |id: &Option<String>| id.clone().unwrap_or_default();
+                        format!("{}/{}", part(message_id), part(template_id))
+                    }
+                    News::Wrote | News::Tapped | News::Left => String::new(),
+                };
+                let place = seen.entry(which.clone()).or_default();
+                *place += 1;
+                Heard {
+                    source: source.to_owned(),
+                    identity: format!("{identity}/{which}/{place}"),
+                    correspondent: Correspondent::new(self.from.clone()),
+                    at: self.created_at.unwrap_or(now),
+                    news,
+                }
+            })
+            .collect()
+    }
+}

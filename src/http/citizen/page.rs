@@ -1,0 +1,118 @@
+//! One ticket, for the citizen whose matter it is.
+
+use super::{
+    Contact, Failure, Opened, Query, html,
+    trail::{self, Step},
+    words::{self, Promise, outcome_detail, said},
+};
+use crate::{
+    domain::ticket::{Outcome, State},
+    http::Shared,
+    store::{self, ticket::Whole},
+};
+use askama::Template;
+use axum::{extract::State as Of, http::StatusCode, response::Response};
+
+/// What a page shows of the citizen's own words, in characters.
+const PROBLEM: usize = 60;
+
+/// What is asked of the citizen.
+struct Asked {
+    missing: String,
+    until: String,
+    late: bool,
+}
+
+#[derive(Template)]
+#[template(path = "citizen/ticket.html")]
+struct TicketPage {
+    contact: Contact,
+    token: String,
+    number: String,
+    stands: String,
+    done: Option<&'static str>,
+    problem: String,
+    promise: Option<Promise>,
+    asked: Option<Asked>,
+    result: Option<String>,
+    /// The newest words of the office.
+    answer: Option<Step>,
+    may_add: bool,
+    may_evaluate: bool,
+    may_withdraw: bool,
+    steps: Vec<Step>,
+}
+
+/// A ticket with its state; a link to none is none.
+pub(super) async fn whole(app: &Shared, opened: &Opened) -> Result<(Whole, State), Failure> {
+    let mut db = app.pool.acquire().await?;
+    let whole = store::ticket::whole(&mut db, opened.office.id, opened.ticket)
+        .await?
+        .ok_or_else(Failure::no_link)?;
+    let state = store::citizen::state(&mut db, opened.office.id, opened.ticket)
+        .await?
+        .ok_or_else(Failure::no_link)?;
+    Ok((whole, state))
+}
+
+pub(super) async fn page(
+    Of(app): Of<Shared>,
+    opened: Opened,
+    query: Query,
+) -> Result<Response, Failure> {
+    let (whole, state) = whole(&app, &opened).await?;
+    let now = app.clock.now();
+    let row = &whole.row;
+    let done = match query.get("done").map(String::as_str) {
+        Some("more") => Some("收到了，已经转给办理您这件事的人。"),
+        Some("more_before") => Some("这些内容之前已经收到，没有重复登记。"),
+        Some("evaluated") => Some("您的评价收到了，谢谢您。"),
+        Some("evaluated_before") => Some("您之前已经评价过了，以第一次为准。谢谢您。"),
+        Some("withdrawn") => Some("已经撤回。以后需要，随时可以再向我们反映。"),
+        Some("resolved_before") => Some("这件事已经有结果了，不用再撤回。"),
+        _ => None,
+    };
+    let asked = match &state {
+        State::AwaitingCitizen { missing, until, .. } => {
+            Some(Asked { missing: missing.clone(), until: said(*until, now), late: *until <= now })
+        }
+        _ => None,
+    };
+    let outcome = match &state {
+        State::Resolved { outcome, .. }
+        | State::Evaluated { outcome, .. }
+        | State::Closed { outcome, .. } => Some(outcome),
+        _ => None,
+    };
+    let withdrawn = outcome == Some(&Outcome::Withdrawn);
+    let result = outcome.and_then(|outcome| outcome_detail(outcome, now));
+    let mut steps = trail::tell(&whole, now);
+    // Said once: above, where it is looked for.
+    let newest = steps.iter().position(|step| step.answer && step.text.is_some());
+    let answer = newest.map(|at| steps.remove(at));
+    let mut problem: String = row.problem.chars().take(PROBLEM).collect();
+    if problem.len() < row.problem.len() {
+        problem.push('…');
+    }
+    Ok(html(
+        StatusCode::OK,
+        &TicketPage {
+            contact: Contact::of(&opened.office, now),
+            number: opened.number(),
+            stands: words::stands(&state, row, now),
+            done,
+            problem,
+            promise: words::promise(&state, row, &opened.office, now),
+            asked,
+            result: result.filter(|result| {
+                answer.as_ref().and_then(|step| step.text.as_ref()) != Some(result)
+            }),
+            answer,
+            may_add: !matches!(state, State::Closed { .. }) && !withdrawn,
+            may_evaluate: matches!(state, State::Resolved { .. }) && !withdrawn,
+            may_withdraw: state.is_pressing() || matches!(state, State::AwaitingCitizen { .. }),
+            steps,
+            token: opened.token,
+        },
+    ))
+}
