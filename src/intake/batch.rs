@@ -601,6 +601,8 @@ impl<'a> Builder<'a> {
         // Asked for at registration, so that a text which is nothing but a name is one.
         let given = match submission.channel {
             ChannelKind::Wechat => contact::recognise(&submission.text, true),
+            // The number may come after the recording; calls of one ticket are one caller's.
+            ChannelKind::Hotline => Contact { name: None, phone: submission.citizen.phone.clone() },
             _ => Contact::default(),
         };
         let contact = !given.is_empty();

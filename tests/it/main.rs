@@ -13,6 +13,7 @@ mod api;
 mod browser;
 mod calendar;
 mod calendar_change;
+mod calls;
 mod citizen;
 mod conversation;
 mod desk;

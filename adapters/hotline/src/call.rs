@@ -6,6 +6,7 @@ use crate::{
     text::{BODY_LIMIT, NAME, fact, key},
 };
 use chrono::{DateTime, TimeDelta, Utc};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// A message that is shorter counts as none (hotline.md §2), in milliseconds.
@@ -13,7 +14,7 @@ pub const SHORTEST_MS: u32 = 3000;
 
 /// What a source told about a call. It tells in parts, repeats itself, and keeps to no order: parts
 /// are put together with [`CallEvent::merge`].
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CallEvent {
     /// Who vouches for it: `hotline:pbx1`. Part of the identity.
     pub source: String,
@@ -40,7 +41,7 @@ pub struct CallEvent {
 }
 
 /// What is told. The stronger comes later: of several parts the strongest counts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
     /// A call is over.
@@ -54,7 +55,7 @@ pub enum Kind {
 }
 
 /// How a call ended. Of several accounts the later in this list counts: it knows more.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
     /// It could not be put through.
@@ -78,7 +79,8 @@ pub enum Outcome {
 }
 
 /// A recording, as far as its source has told.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Recording {
     /// When it began, in UTC; "outside working hours" is judged by it (R5.2).
     pub started_at: Option<DateTime<Utc>>,
@@ -94,7 +96,8 @@ pub struct Recording {
 
 /// Where a recording lies, as the source says: nothing here has been looked at, and whoever fetches
 /// it holds it against the configured roots and hosts first.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum AudioRef {
     /// A file at the exchange.
     Local(String),
@@ -251,16 +254,18 @@ impl CallEvent {
     /// silent, as far as was told. Otherwise it is a missed call.
     #[must_use]
     pub fn has_message(&self) -> bool {
-        let heard = |recording: &Recording| {
-            recording.audio.is_some()
-                && recording.ms.is_none_or(|ms| ms >= SHORTEST_MS)
-                && recording.spoken_ms != Some(0)
-        };
+        let heard = |recording: &Recording| recording.audio.is_some() && recording.says_something();
         self.kind == Kind::Voicemail && self.recordings.values().any(heard)
     }
 }
 
 impl Recording {
+    /// Whether there is something to hear in it, as far as was told, wherever it lies.
+    #[must_use]
+    pub fn says_something(&self) -> bool {
+        self.ms.is_none_or(|ms| ms >= SHORTEST_MS) && self.spoken_ms != Some(0)
+    }
+
     fn merge(self, other: Self) -> Self {
         Self {
             started_at: least(self.started_at, other.started_at),

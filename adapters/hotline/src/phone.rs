@@ -6,14 +6,15 @@
 
 use crate::text::fact;
 use phonenumber::{Mode, country};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use unicode_normalization::UnicodeNormalization;
 
 /// Longer ones are no numbers.
 const LONGEST: usize = 160;
 
 /// Who called. The better read comes first.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Caller {
     /// A number that exists.
     Known(Number),
@@ -24,7 +25,7 @@ pub enum Caller {
 }
 
 /// A number that exists.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Number {
     /// `+8613900001234`: what repeats are recognised by.
     pub e164: String,
@@ -80,22 +81,54 @@ impl Caller {
         }
     }
 
+    /// What an officer dials, with the extension as people say it; `None` when it is withheld.
+    #[must_use]
+    pub fn dialled(&self) -> Option<String> {
+        match self {
+            Self::Known(number) => Some(match &number.ext {
+                Some(ext) => format!("{} 转 {ext}", number.national()),
+                None => number.national(),
+            }),
+            Self::Raw(raw) => Some(raw.clone()),
+            Self::Anonymous => None,
+        }
+    }
+
+    /// What calls of one caller are recognised by; `None` when it is withheld.
+    #[must_use]
+    pub fn identity(&self) -> Option<&str> {
+        match self {
+            Self::Known(number) => Some(&number.e164),
+            Self::Raw(raw) => Some(raw),
+            Self::Anonymous => None,
+        }
+    }
+
     /// For lists and logs: `139****1234`, `024****6789` (P05). Nothing of what is too short to hide
     /// a part of.
     #[must_use]
     pub fn masked(&self) -> String {
         let number = match self {
-            Self::Known(number) => match number.e164.strip_prefix("+86") {
-                Some(mobile) if mobile.starts_with('1') => mobile.to_owned(),
-                Some(landline) => format!("0{landline}"),
-                None => number.e164.clone(),
-            },
+            Self::Known(number) => number.national(),
             Self::Raw(raw) => raw.chars().filter(char::is_ascii_digit).collect(),
             Self::Anonymous => return String::new(),
         };
         match (number.get(..3), number.len()) {
             (Some(first), 11..) => format!("{first}****{}", &number[number.len() - 4..]),
             _ => "****".to_owned(),
+        }
+    }
+}
+
+impl Number {
+    /// As it is dialled from within the country, without extension: `13900001234`, `02423456789`;
+    /// foreign ones as they are.
+    #[must_use]
+    pub fn national(&self) -> String {
+        match self.e164.strip_prefix("+86") {
+            Some(mobile) if mobile.starts_with('1') => mobile.to_owned(),
+            Some(landline) => format!("0{landline}"),
+            None => self.e164.clone(),
         }
     }
 }

@@ -126,6 +126,41 @@ impl PushSource {
         Ok(Received { calls, unread, delivery_id, answer })
     }
 
+    /// What is kept of a push: its query, where it has one, and its body. Without headers and without
+    /// a token of the address.
+    #[must_use]
+    pub fn original(&self, request: Request<'_>) -> Vec<u8> {
+        let secret = match &self.verify.auth {
+            Auth::QueryToken { name, .. } => Some(name.as_str()),
+            _ => None,
+        };
+        let is_secret = |pair: &&str| {
+            let name = crate::text::percent(pair.split('=').next().unwrap_or_default());
+            secret == Some(name.as_str())
+        };
+        let query: Vec<&str> = request.query.split('&').filter(|pair| !is_secret(pair)).collect();
+        let mut kept = Vec::with_capacity(request.query.len() + request.body.len() + 2);
+        if query.iter().any(|pair| !pair.is_empty()) {
+            kept.push(b'?');
+            kept.extend_from_slice(query.join("&").as_bytes());
+            kept.push(b'\n');
+        }
+        kept.extend_from_slice(request.body);
+        kept
+    }
+
+    /// Reads again what [`Self::original`] kept.
+    #[must_use]
+    pub fn reread(&self, original: &[u8]) -> Told {
+        let line = original.iter().position(|byte| *byte == b'\n');
+        let (query, body) = match (original.first(), line) {
+            (Some(b'?'), Some(end)) => (&original[1..end], &original[end + 1..]),
+            _ => (&[][..], original),
+        };
+        let query = std::str::from_utf8(query).unwrap_or_default();
+        self.read(Request { method: Method::Post, query, headers: &[], body })
+    }
+
     /// Reads what was verified when it came: a body from quarantine, a file that FreeSWITCH left.
     #[must_use]
     pub fn read(&self, request: Request<'_>) -> Told {
