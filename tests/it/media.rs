@@ -191,7 +191,7 @@ async fn a_photo_is_shown_upright_and_without_the_place_where_it_was_taken() {
     assert_eq!(header(&original, "content-type"), "application/octet-stream");
     assert_eq!(
         header(&original, "content-disposition"),
-        "attachment; filename=\"BCS-2026-000001-1-0.jpg\""
+        "attachment; filename=\"BCS-2026-000001-2-0.jpg\""
     );
     assert_eq!(scene.count("media_opened WHERE variant = 'original'").await, 1);
     scene.gateway.stop().await;
@@ -309,7 +309,7 @@ async fn a_video_is_fetched_from_its_own_place_and_given_out_as_a_file() {
     assert!(page.contains("请下载后观看") && !page.contains("<video"));
     let original = desk.get(&medium(1, "original")).await;
     assert_eq!(header(&original, "content-type"), "application/octet-stream");
-    assert!(header(&original, "content-disposition").ends_with("-1-0.mp4\""));
+    assert!(header(&original, "content-disposition").ends_with("-2-0.mp4\""));
     scene.gateway.stop().await;
 }
 
@@ -357,13 +357,30 @@ async fn an_account_without_an_api_loses_no_photo_that_it_gets_one_for_in_time()
     let xml = "<xml><ToUserName>gh_8a1b2c3d4e5f</ToUserName><FromUserName>oSomebody</FromUserName>\
         <CreateTime>1795482000</CreateTime><MsgType>image</MsgType><PicUrl>http://mmbiz.qpic.cn/a</PicUrl>\
         <MediaId>M1</MediaId><MsgId>24000000000000009</MsgId></xml>";
+    scene.gateway.wechat("oSomebody", "楼道的灯坏了", "1").await.reply();
     assert_eq!(scene.gateway.wechat_xml(xml).await.status, 200);
     assert!(scene.step().await);
     assert_eq!(scene.next_try().await, at(NOW) + TimeDelta::hours(1));
-    assert!(scene.officer().await.get(TICKET).await.text().contains("系统会自动再试"));
+    assert!(
+        scene
+            .officer()
+            .await
+            .get("/desk/tickets/BCS-2026-000002")
+            .await
+            .text()
+            .contains("系统会自动再试")
+    );
     scene.gateway.clock.set(at(NOW) + TimeDelta::days(3));
     assert!(scene.step().await);
-    assert!(scene.officer().await.get(TICKET).await.text().contains("照片已过期"));
+    assert!(
+        scene
+            .officer()
+            .await
+            .get("/desk/tickets/BCS-2026-000002")
+            .await
+            .text()
+            .contains("照片已过期")
+    );
     scene.gateway.stop().await;
 }
 
