@@ -108,6 +108,8 @@ fn columns(
     let plausible = facts.time_is_plausible(told_at);
     let spoken_at = facts.spoken_at().filter(|_| plausible).unwrap_or(told_at);
     let settle_at = match verdict(facts, &office.calendar, spoken_at) {
+        // The webhook's own request makes the ticket, and answers with its number.
+        Verdict::Message if source.settings.kind == SourceKind::Webhook => Some(now + LEASE),
         Verdict::Message => Some(now),
         Verdict::Missed if source.settings.missed_calls == MissedCalls::Off => None,
         Verdict::Missed => {

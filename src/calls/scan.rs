@@ -126,7 +126,7 @@ async fn spool(app: &App, source: &Source, seen: &mut Seen) -> Result<usize, Sto
             let mut db = app.pool.acquire().await?;
             rows::of_recording(&mut db, of, &key).await?
         };
-        let audio = found.has_audio.then(|| AudioRef::Pull(key));
+        let audio = found.has_audio.then_some(AudioRef::Pull(key));
         let Ok(mut call) = message.call(&source.name, record, audio, numbering) else { continue };
         if let Some(known) = known {
             call.call_key = known;

@@ -2,9 +2,10 @@
 //! ticket of each matter. The captures are those of real exchanges (adapters/hotline/tests/fixtures).
 
 use crate::{
+    browser::{Driver, appears, log_in},
     desk::Desk,
     media::TICKET,
-    support::{Spec, TestGateway, at, gateway::Answer, number},
+    support::{Spec, TestGateway, at, gateway::Answer, number, until},
 };
 use intake_gateway::{
     calls::{self, Source, scan::Seen},
@@ -422,4 +423,72 @@ async fn recordings_are_taken_from_the_configured_folders_and_from_nowhere_else(
     gateway.clock.set(gateway.clock.now() + chrono::TimeDelta::seconds(11));
     while gateway.app.fetcher.step().await.unwrap() {}
     assert_eq!(count("stored").await, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn recordings_are_fetched_from_listed_hosts_and_inside_only_where_that_is_written_out() {
+    use axum::{Router, response::Redirect, routing::get};
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let away = format!("http://localhost:{port}/good.wav");
+    let router = Router::new()
+        .route("/good.wav", get(async || wav()))
+        .route("/round.wav", get(async || Redirect::temporary("/good.wav")))
+        .route("/away.wav", get(async move || Redirect::temporary(&away)))
+        .route("/large.wav", get(async || vec![0u8; 3 * 1024 * 1024]));
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    let cases = [
+        ("inside_hosts = ['127.0.0.1']", "good", "stored"),
+        ("inside_hosts = ['127.0.0.1']", "round", "stored"),
+        ("inside_hosts = ['127.0.0.1']", "away", "failed"),
+        ("inside_hosts = ['127.0.0.1']", "large", "failed"),
+        ("hosts = ['127.0.0.1']\nallow_http = true", "good", "failed"),
+        ("hosts = ['127.0.0.1']", "good", "failed"),
+        ("hosts = ['*.example.com']", "good", "failed"),
+    ];
+    for (audio, name, state) in cases {
+        let settings = format!("{}\n[hotline.audio]\n{audio}\n", vendor());
+        let gateway = night().with("media.limit_mb = 1").with(&settings).start().await;
+        let voicemail = format!(
+            r#"{{"SessionId":"s1","Timestamp":1795448730,"RecordURL":"http://127.0.0.1:{port}/{name}.wav","EndpointUser":13900001234}}"#
+        );
+        tccc(&gateway, "voicemail", &voicemail).await;
+        while gateway.app.fetcher.step().await.unwrap() {}
+        let query = format!("SELECT count(*) FROM call_recording WHERE state = '{state}'");
+        assert_eq!(number(&gateway.pool, &query).await, 1, "{audio} {name}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_officer_hears_a_recording_in_a_real_browser() {
+    let root = folder();
+    fs::write(root.join("good.wav"), wav()).unwrap();
+    let settings = freeswitch(&format!("audio.roots = ['{}']", root.display()));
+    let gateway = night().with(&settings).start().await;
+    let path = root.join("good.wav").display().to_string();
+    push(&gateway, delivered(&"1".repeat(36), "13900001234", &path)).await;
+    push(&gateway, delivered(&"2".repeat(36), "13900001234", &path)).await;
+    while gateway.app.fetcher.step().await.unwrap() {}
+    gateway.clock.set(at("2026-11-24 08:30"));
+    let driver = Driver::start().await;
+    let browser = driver.browser(1366, 768).await;
+    browser.goto(&format!("{}{TICKET}", gateway.base)).await.unwrap();
+    log_in(&browser, "zhao.min").await;
+    browser.goto(&format!("{}{TICKET}", gateway.base)).await.unwrap();
+    appears(&browser, "audio").await;
+    if let Ok(file) = std::env::var("SCREENSHOT") {
+        fs::write(&file, browser.screenshot().await.unwrap()).unwrap();
+        browser.set_window_size(390, 844).await.unwrap();
+        fs::write(format!("{file}.phone.png"), browser.screenshot().await.unwrap()).unwrap();
+    }
+    let seek = "const a = document.querySelector('audio'); a.muted = true; \
+                a.addEventListener('loadedmetadata', () => { a.currentTime = 0.5; }); \
+                a.addEventListener('seeked', () => a.play()); a.load(); a.preload = 'auto'; return true";
+    browser.execute(seek, vec![]).await.unwrap();
+    until("it is heard to its end", async || {
+        let ended = browser.execute("return document.querySelector('audio').ended", vec![]).await;
+        ended.unwrap() == true
+    })
+    .await;
+    browser.close().await.unwrap();
 }
