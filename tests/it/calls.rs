@@ -481,9 +481,10 @@ async fn an_officer_hears_a_recording_in_a_real_browser() {
         browser.set_window_size(390, 844).await.unwrap();
         fs::write(format!("{file}.phone.png"), browser.screenshot().await.unwrap()).unwrap();
     }
+    // A browser plays for a hand only.
+    appears(&browser, "h1").await.click().await.unwrap();
     let seek = "const a = document.querySelector('audio'); a.muted = true; \
-                a.addEventListener('loadedmetadata', () => { a.currentTime = 0.5; }); \
-                a.addEventListener('seeked', () => a.play()); a.load(); a.preload = 'auto'; return true";
+                a.play().then(() => { a.currentTime = 0.6; }); return true";
     browser.execute(seek, vec![]).await.unwrap();
     until("it is heard to its end", async || {
         let ended = browser.execute("return document.querySelector('audio').ended", vec![]).await;
