@@ -33,7 +33,7 @@ pub struct Config {
     #[serde(deserialize_with = "apart")]
     pub wechat: Vec<Belonging<intake_wechat::Account>>,
     #[serde(deserialize_with = "apart")]
-    pub hotline: Vec<Belonging<intake_hotline::Source>>,
+    pub hotline: Vec<Belonging<crate::calls::Settings>>,
     #[serde(deserialize_with = "apart")]
     pub notify: Vec<Notify>,
     #[serde(deserialize_with = "apart")]
@@ -273,7 +273,7 @@ impl Config {
         }
         for (index, entry) in self.hotline.iter().enumerate() {
             let check = entry.settings.check();
-            check.map_err(|error| ConfigError(format!("hotline[{index}].{error}")))?;
+            check.map_err(|(key, says)| ConfigError(format!("hotline[{index}].{key} {says}")))?;
         }
         for (index, entry) in self.notify.iter().enumerate() {
             let check = entry.target.check();

@@ -3,6 +3,7 @@
 
 use crate::{
     amend,
+    calls::{self, Source, Sources},
     citizen::token::Links,
     clock::Clock,
     config::Config,
@@ -28,7 +29,6 @@ use crate::{
     telemetry,
 };
 use intake_contract::Channel;
-use intake_hotline::HotlineChannel;
 use intake_wechat::{ServiceWords, WechatChannel};
 use secrecy::ExposeSecret;
 use sqlx::{
@@ -199,6 +199,8 @@ impl Gateway {
             Arc::clone(&links),
         );
 
+        let (channels, sources) = channels(config, &offices, &clock)?;
+        let sources = Arc::new(sources);
         let store = Store::open(&config.media)
             .map_err(|(key, says)| StartError::new(format!("{key} {says}")))?;
         let limit = config.media.limit_mb * 1024 * 1024;
@@ -206,7 +208,7 @@ impl Gateway {
         let fetcher = Fetcher::new(
             pool.clone(),
             Arc::clone(&media),
-            Arc::clone(&accounts),
+            (Arc::clone(&accounts), Arc::clone(&sources)),
             clock.clone(),
             config.media.parallel,
         );
@@ -247,7 +249,8 @@ impl Gateway {
             drain: Duration::from_secs(config.http.answer_timeout_s),
         };
         let app = Arc::new(App {
-            channels: channels(config, &offices, &clock)?,
+            channels,
+            sources,
             citizen: http::citizen::Pages::new(links, config.citizen.clone()),
             pool,
             offices,
@@ -285,6 +288,8 @@ impl Gateway {
         self.workers.spawn(Arc::clone(&self.app.search).run(stop()));
         self.workers.spawn(Arc::clone(&self.app.waits).run(stop()));
         self.workers.spawn(Arc::clone(&self.app.fetcher).run(stop()));
+        self.workers.spawn(calls::run(Arc::clone(&self.app), stop()));
+        self.workers.spawn(calls::scan::run(Arc::clone(&self.app), stop()));
     }
 
     /// Starts what every process needs: offices read again when they change, live pages, tidying up.
@@ -448,8 +453,9 @@ fn channels(
     config: &Config,
     offices: &Offices,
     clock: &Clock,
-) -> Result<http::Channels, StartError> {
+) -> Result<(http::Channels, Sources), StartError> {
     let mut channels: http::Channels = HashMap::new();
+    let mut sources = Sources::default();
     for (index, entry) in config.wechat.iter().enumerate() {
         let key = format!("wechat[{index}]");
         let office = office_of(offices, &key, &entry.office)?;
@@ -465,11 +471,17 @@ fn channels(
     for (index, entry) in config.hotline.iter().enumerate() {
         let key = format!("hotline[{index}]");
         let office = office_of(offices, &key, &entry.office)?;
-        let channel = HotlineChannel::new(entry.settings.clone())
-            .map_err(|error| StartError::new(format!("{key}.{error}")))?;
-        add(&mut channels, &key, &entry.settings.id, office.id, Arc::new(channel))?;
+        let (source, channel) = Source::new(office.id, &entry.settings)
+            .map_err(|(what, says)| StartError::new(format!("{key}.{what} {says}")))?;
+        if let Some(channel) = channel {
+            add(&mut channels, &key, &entry.settings.id, office.id, Arc::new(channel))?;
+        }
+        if sources.0.insert(source.name.clone(), Arc::new(source)).is_some() {
+            let id = &entry.settings.id;
+            return Err(StartError::new(format!("{key}.id: {id} occurs twice")));
+        }
     }
-    Ok(channels)
+    Ok((channels, sources))
 }
 
 fn add(

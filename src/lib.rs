@@ -4,6 +4,7 @@
 //! `http` is how the outside reaches it, `desk` what staff do. `gateway` wires them into one process.
 
 pub mod amend;
+pub mod calls;
 pub mod citizen;
 pub mod clock;
 pub mod config;

@@ -2,6 +2,7 @@
 //! it now.
 
 use crate::{
+    calls,
     domain::{id::OfficeId, id::QuarantineId, register::RegisterNumber},
     http::Shared,
     intake::{AcceptError, Accepted},
@@ -58,13 +59,18 @@ pub async fn replay(
     let item = store::quarantine::lock_open(&mut transaction, office, id)
         .await?
         .ok_or(ReplayError::Gone)?;
+    if let Some(source) = app.sources.of(office, &item.source).filter(|s| s.push.is_some()) {
+        transaction.commit().await?;
+        drop(db);
+        return replay_call(app, source, id, &item, by).await;
+    }
     let submission = read(app, office, &item).ok_or(ReplayError::NotUnderstood)?;
     store::quarantine::release_identity(&mut transaction, office, &item).await?;
     transaction.commit().await?;
     drop(db);
     // An officer has read it and wants a ticket of it, whatever its form.
     let submission = Submission { meaning: Meaning::Statement, ..submission };
-    let accepted = app.intake.accept(office, submission).await.map_err(|error| match error {
+    let accepted = calls::accept(app, office, submission).await.map_err(|error| match error {
         AcceptError::Invalid(_) => ReplayError::NotUnderstood,
         AcceptError::Busy(_) | AcceptError::NoOffice => ReplayError::Busy,
     })?;
@@ -77,6 +83,22 @@ pub async fn replay(
     let now = app.clock.now();
     store::quarantine::handled(&mut db, office, id, "replayed", by, now, Some(ticket)).await?;
     Ok(Some(ticket))
+}
+
+/// A push of a source of calls: it may tell of calls without a ticket, or of several.
+async fn replay_call(
+    app: &Shared,
+    source: &calls::Source,
+    id: QuarantineId,
+    item: &Item,
+    by: &str,
+) -> Result<Option<RegisterNumber>, ReplayError> {
+    let replayed = calls::replay(app, source, &item.raw).await?;
+    let ticket = replayed.ok_or(ReplayError::NotUnderstood)?;
+    let mut db = app.pool.acquire().await?;
+    let now = app.clock.now();
+    store::quarantine::handled(&mut db, source.office, id, "replayed", by, now, ticket).await?;
+    Ok(ticket)
 }
 
 fn read(app: &Shared, office: OfficeId, item: &Item) -> Option<Submission> {

@@ -1,8 +1,9 @@
 //! The channels' addresses: size limit, then the channel verifies, then the intake keeps, then the
 //! channel answers. A refusal tells the sender its status and nothing else.
 
-use super::{Shared, serve::Peer};
+use super::{App, Shared, phone, serve::Peer};
 use crate::{
+    calls,
     domain::{id::OfficeId, register::RegisterNumber},
     intake::{AcceptError, Accepted},
     store, telemetry,
@@ -17,7 +18,8 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use intake_contract::{
-    Answer, Busy, Channel, Method, Outcome, Quarantine, Refusal, Request, Said, Verified,
+    Answer, Busy, Channel, ChannelKind, Method, Outcome, Quarantine, Refusal, Request, Said,
+    Verified,
 };
 use sha2::{Digest, Sha256};
 use std::time::{Duration, Instant};
@@ -39,6 +41,12 @@ pub async fn hotline(
     Extension(peer): Extension<Peer>,
     request: HttpRequest<Body>,
 ) -> Response {
+    // In a form of its own; else it is the signed webhook.
+    if let Some(source) = app.sources.0.get(&format!("hotline:{source}"))
+        && let Some(push) = &source.push
+    {
+        return phone::receive(&app, source, push, peer, request).await;
+    }
     receive(&app, &format!("hotline/{source}"), peer, request).await
 }
 
@@ -92,7 +100,11 @@ async fn receive(app: &Shared, key: &str, peer: Peer, request: HttpRequest<Body>
                 let item = Quarantine { source, source_id, reason, raw: raw.to_vec() };
                 keep(app, *office, kind, &item, now).await
             };
-            match app.intake.accept(*office, *submission).await {
+            let accepted = match submission.channel {
+                ChannelKind::Hotline => calls::accept(app, *office, *submission).await,
+                _ => app.intake.accept(*office, *submission).await,
+            };
+            match accepted {
                 // The first one stands, and its answer is the answer; what came under its identity
                 // this time is for a person to read.
                 Ok(
@@ -160,8 +172,8 @@ fn with_pages(
 }
 
 /// Keeps what a verified sender sent where staff see it; false when that was not possible now.
-async fn keep(
-    app: &Shared,
+pub(super) async fn keep(
+    app: &App,
     office: OfficeId,
     channel: &'static str,
     item: &Quarantine,
@@ -198,13 +210,13 @@ pub(super) async fn read(body: Body, limit: usize, within: Duration) -> Result<B
     }
 }
 
-fn ready(answer: Answer) -> Response {
+pub(super) fn ready(answer: Answer) -> Response {
     let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::OK);
     let kind = HeaderValue::from_static(answer.content_type);
     (status, [(header::CONTENT_TYPE, kind)], answer.body).into_response()
 }
 
-fn refused(channel: &'static str, refusal: Refusal) -> Response {
+pub(super) fn refused(channel: &'static str, refusal: Refusal) -> Response {
     metrics::counter!(telemetry::REFUSALS, "channel" => channel, "reason" => refusal.reason)
         .increment(1);
     tracing::info!(
@@ -217,7 +229,7 @@ fn refused(channel: &'static str, refusal: Refusal) -> Response {
     (status, [(header::CONTENT_TYPE, "text/plain; charset=utf-8")], "refused\n").into_response()
 }
 
-fn busy(retry_after_s: u32) -> Response {
+pub(super) fn busy(retry_after_s: u32) -> Response {
     let mut response = StatusCode::SERVICE_UNAVAILABLE.into_response();
     response.headers_mut().insert(header::RETRY_AFTER, retry_after_s.into());
     response

@@ -6,10 +6,12 @@ pub mod citizen;
 pub mod desk;
 pub mod live;
 pub mod ops;
+mod phone;
 pub mod problem;
 pub mod serve;
 
 use crate::{
+    calls::Sources,
     clock::Clock,
     config,
     desk::Done,
@@ -69,6 +71,8 @@ pub struct App {
     pub live: live::Live,
     /// The channels by `wechat/{account}` or `hotline/{source}`, each with its office.
     pub channels: Channels,
+    /// Who tells of calls.
+    pub sources: Arc<Sources>,
     /// What stands beside the saved views.
     pub tallies: desk::Tallies,
     /// Settings of the desk.

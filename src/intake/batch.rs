@@ -602,6 +602,8 @@ impl<'a> Builder<'a> {
         head.urgent |= alarming;
         let given = match submission.channel {
             ChannelKind::Wechat => contact::recognise(&submission.text, asked),
+            // The number may come after the recording; calls of one ticket are one caller's.
+            ChannelKind::Hotline => Contact { name: None, phone: submission.citizen.phone.clone() },
             _ => Contact::default(),
         };
         let contact = !given.is_empty();

@@ -3,6 +3,7 @@
 
 use super::{KeepError, Keeper};
 use crate::{
+    calls::{self, Sources, fetch::FetchError},
     clock::Clock,
     lifecycle::Wake,
     platform::Accounts,
@@ -27,6 +28,8 @@ const CALL_WITHIN: Duration = Duration::from_secs(10);
 /// Between two tries, in seconds; the last one from then on. WeChat's three days are some thirty
 /// tries.
 const LADDER: [i64; 8] = [30, 120, 600, 1800, 3600, 2 * 3600, 2 * 3600, 3 * 3600];
+/// The same for recordings of calls (hotline.md §2): an exchange may be a moment late with the file.
+const CALLS: [i64; 7] = [10, 60, 300, 1800, 2 * 3600, 6 * 3600, 6 * 3600];
 /// The source of what came over a citizen's page.
 pub const UPLOAD: &str = "upload";
 /// An account without `[wechat.api]` may get one.
@@ -37,6 +40,7 @@ pub struct Fetcher {
     pool: PgPool,
     keeper: Arc<Keeper>,
     accounts: Arc<Accounts>,
+    sources: Arc<Sources>,
     clock: Clock,
     parallel: usize,
     wake: Wake,
@@ -46,6 +50,7 @@ pub struct Fetcher {
 enum Fault {
     NoApi,
     Gone,
+    Call(FetchError),
     Platform(PlatformError),
     Keep(KeepError),
 }
@@ -56,11 +61,12 @@ impl Fetcher {
     pub fn new(
         pool: PgPool,
         keeper: Arc<Keeper>,
-        accounts: Arc<Accounts>,
+        (accounts, sources): (Arc<Accounts>, Arc<Sources>),
         clock: Clock,
         parallel: usize,
     ) -> Arc<Self> {
-        Arc::new(Self { pool, keeper, accounts, clock, parallel, wake: Wake::default() })
+        let wake = Wake::default();
+        Arc::new(Self { pool, keeper, accounts, sources, clock, parallel, wake })
     }
 
     /// Looks now: something was committed.
@@ -121,6 +127,12 @@ impl Fetcher {
         if claimed.source == UPLOAD {
             return self.take_upload(claimed).await;
         }
+        if let Some(source) = self.sources.of(claimed.key.office, &claimed.source) {
+            let fetched = calls::fetch::fetch(source, &claimed.reference, self.keeper.limit());
+            let bytes = fetched.await.map_err(Fault::Call)?;
+            self.keeper.keep(claimed.key, bytes).await.map_err(Fault::Keep)?;
+            return Ok(());
+        }
         let account = self.accounts.get(claimed.key.office, &claimed.source).ok_or(Fault::NoApi)?;
         let platform = &account.platform;
         let download = platform.media(&claimed.reference, self.keeper.limit());
@@ -154,6 +166,14 @@ impl Fetcher {
         let (says, next) = match fault {
             Fault::Gone => ("it is not there".to_owned(), Err(Lost::Failed)),
             Fault::NoApi => ("the account has no api settings".to_owned(), Ok(now + NO_API)),
+            Fault::Call(FetchError::TooLarge) => ("too large".to_owned(), Err(Lost::Refused)),
+            Fault::Call(error @ FetchError::NotAllowed(_)) => {
+                (error.to_string(), Err(Lost::Failed))
+            }
+            Fault::Call(error) => {
+                let step = usize::try_from(claimed.tries - 1).unwrap_or(0).min(CALLS.len() - 1);
+                (error.to_string(), Ok(now + TimeDelta::seconds(CALLS[step])))
+            }
             Fault::Platform(error) => (error.to_string(), when(error, claimed.tries, now)),
             Fault::Keep(KeepError::TooLarge) => ("too large".to_owned(), Err(Lost::Refused)),
             Fault::Keep(error) => (telemetry::causes(error), Ok(later(claimed.tries, now))),

@@ -12,6 +12,8 @@ pub enum Type {
     AmrWide,
     Mp3,
     Wav,
+    /// WAV around something that browsers do not play: GSM, A-law.
+    CodedWav,
     Mp4,
     Pdf,
     /// Anything else; only ever given out as a file.
@@ -19,7 +21,7 @@ pub enum Type {
 }
 
 /// Every type with its MIME type and the extension of a downloaded file.
-const TYPES: [(Type, &str, &str); 11] = [
+const TYPES: [(Type, &str, &str); 12] = [
     (Type::Jpeg, "image/jpeg", "jpg"),
     (Type::Png, "image/png", "png"),
     (Type::Gif, "image/gif", "gif"),
@@ -28,6 +30,7 @@ const TYPES: [(Type, &str, &str); 11] = [
     (Type::AmrWide, "audio/amr-wb", "amr"),
     (Type::Mp3, "audio/mpeg", "mp3"),
     (Type::Wav, "audio/wav", "wav"),
+    (Type::CodedWav, "audio/vnd.wave", "wav"),
     (Type::Mp4, "video/mp4", "mp4"),
     (Type::Pdf, "application/pdf", "pdf"),
     (Type::Other, "application/octet-stream", "bin"),
@@ -42,7 +45,13 @@ impl Type {
             [0x89, b'P', b'N', b'G', b'\r', b'\n', 0x1a, b'\n', ..] => Self::Png,
             [b'G', b'I', b'F', b'8', b'7' | b'9', b'a', ..] => Self::Gif,
             [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'E', b'B', b'P', ..] => Self::Webp,
-            [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'A', b'V', b'E', ..] => Self::Wav,
+            [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'A', b'V', b'E', parts @ ..] => {
+                if wave_format(parts).is_none_or(|format| format == 1) {
+                    Self::Wav
+                } else {
+                    Self::CodedWav
+                }
+            }
             [b'I', b'D', b'3', 2..=4, ..] => Self::Mp3,
             // MPEG layer III without a tag: eleven bits of sync, a bit rate that exists.
             [0xff, 0xe2 | 0xe3 | 0xf2 | 0xf3 | 0xfa | 0xfb, rate, ..]
@@ -87,6 +96,18 @@ impl Type {
     }
 }
 
+/// How a WAV's sound is written: 1 is PCM. `None` where it does not say so at its beginning.
+fn wave_format(mut parts: &[u8]) -> Option<u16> {
+    loop {
+        let (head, rest) = parts.split_first_chunk::<8>()?;
+        let length = u32::from_le_bytes([head[4], head[5], head[6], head[7]]);
+        if head.starts_with(b"fmt ") {
+            return rest.first_chunk::<2>().map(|format| u16::from_le_bytes(*format));
+        }
+        parts = rest.get(usize::try_from(length).ok()?..)?;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -103,6 +124,9 @@ mod tests {
             (b"\xff\xfb\x90\x00", Type::Mp3),
             (b"\xff\xfe\x90\x00", Type::Other),
             (b"RIFF\0\0\0\0WAVEfmt ", Type::Wav),
+            (b"RIFF\0\0\0\0WAVEfmt \x10\0\0\0\x01\0\x01\0", Type::Wav),
+            (b"RIFF\0\0\0\0WAVEfmt \x14\0\0\0\x31\0\x01\0", Type::CodedWav),
+            (b"RIFF\0\0\0\0WAVELIST\x02\0\0\0xxfmt \x10\0\0\0\x06\0", Type::CodedWav),
             (b"RIFF\0\0\0\0WEBPVP8 ", Type::Webp),
             (b"#!AMR\n\x7c", Type::AmrNarrow),
             (b"#!AMR-WB\n\x7c", Type::AmrWide),

@@ -91,6 +91,8 @@ pub struct MediaRow {
     pub kind: AttachmentKind,
     /// Where it is with.
     pub standing: Standing,
+    /// A recording of the telephone, not something that was sent.
+    pub recorded: bool,
 }
 
 fn kind_of(text: &str) -> Result<AttachmentKind, StoreError> {
@@ -289,6 +291,7 @@ pub async fn kept(db: &mut PgConnection, key: Key, content: &Content) -> Result<
 struct Row {
     seq: i32,
     n: i16,
+    recorded: bool,
     kind: String,
     state: String,
     asked: bool,
@@ -321,7 +324,8 @@ impl TryFrom<Row> for MediaRow {
             "refused" => Standing::Lost(Lost::Refused),
             _ => return Err(bad("media", "state")),
         };
-        Ok(Self { seq: row.seq, n: row.n, kind: kind_of(&row.kind)?, standing })
+        let recorded = row.recorded;
+        Ok(Self { seq: row.seq, n: row.n, kind: kind_of(&row.kind)?, standing, recorded })
     }
 }
 
@@ -337,7 +341,7 @@ pub async fn of_ticket(
     let rows = sqlx::query_as!(
         Row,
         r#"SELECT m.seq, m.n, m.kind, m.state, m.next_try_at IS NOT NULL AS "asked!",
-               m.says IS NOT NULL AS "missed!", m.hash, o.type, o.size, o.copies AS "copies?"
+               m.says IS NOT NULL AS "missed!", m.source LIKE 'hotline:%' AS "recorded!", m.hash, o.type, o.size, o.copies AS "copies?"
            FROM media m LEFT JOIN media_object o ON o.office_id = m.office_id AND o.hash = m.hash
            WHERE m.office_id = $1 AND m.ticket = $2 ORDER BY m.seq, m.n"#,
         office.0,
@@ -356,7 +360,7 @@ pub async fn content(db: &mut PgConnection, key: Key) -> Result<Option<Content>,
     let row = sqlx::query_as!(
         Row,
         r#"SELECT m.seq, m.n, m.kind, m.state, m.next_try_at IS NOT NULL AS "asked!",
-               m.says IS NOT NULL AS "missed!", m.hash, o.type, o.size, o.copies AS "copies?"
+               m.says IS NOT NULL AS "missed!", m.source LIKE 'hotline:%' AS "recorded!", m.hash, o.type, o.size, o.copies AS "copies?"
            FROM media m JOIN media_object o ON o.office_id = m.office_id AND o.hash = m.hash
            WHERE m.office_id = $1 AND m.ticket = $2 AND m.seq = $3 AND m.n = $4"#,
         key.office.0,

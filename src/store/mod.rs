@@ -1,12 +1,14 @@
 //! All SQL. Plain functions on a connection; the caller holds the transaction and commits.
 //!
 //! Rows stay in here: what leaves is of the domain, or a read model for a page. Locks are taken in
-//! one order everywhere: `register`, `ticket`, `timer`, `inbound`, then `media`, `media_object`;
+//! one order everywhere: `register`, `ticket`, `timer`, `inbound`, then `media`, `media_object`,
+//! `call_recording`; `call` before `call_recording`, and neither while others are waited for;
 //! within a table by key.
 
 pub mod access;
 pub mod allowance;
 pub mod calendar;
+pub mod call;
 pub mod citizen;
 pub mod conversation;
 pub mod heard;

@@ -1,3 +1,7 @@
+use crate::{
+    call::{AudioRef, CallEvent, Kind, Outcome, Recording, Unread},
+    phone::{Numbering, is_withheld},
+};
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::Deserialize;
 
@@ -133,6 +137,27 @@ impl Voicemail {
         let age = now - self.started_at;
         age >= -TimeDelta::minutes(5) && age <= TimeDelta::days(30)
     }
+
+    /// The same as every other source's calls.
+    ///
+    /// # Errors
+    /// [`Unread::Key`] for an identity that is longer than the other sources' may be.
+    pub fn call(&self, source: &str, numbering: &Numbering) -> Result<CallEvent, Unread> {
+        let mut call = CallEvent::new(source, &self.call_id, Kind::Voicemail)?;
+        call.caller = Some(numbering.read(self.caller.as_deref().unwrap_or_default()));
+        call.callee = crate::text::fact(&self.callee, crate::text::KEY);
+        call.outcome = Some(Outcome::MessageLeft);
+        let key = crate::text::key(&self.recording_id).ok_or(Unread::Key)?;
+        let recording = Recording {
+            started_at: Some(self.started_at),
+            ms: Some(self.duration_s.saturating_mul(1000)),
+            spoken_ms: None,
+            audio: self.audio_url.as_deref().and_then(AudioRef::parse),
+            sha256: self.audio_sha256.as_ref().map(|hash| hash.to_ascii_lowercase()),
+        };
+        call.recordings.insert(key, recording);
+        Ok(call)
+    }
 }
 
 fn instant(text: &str) -> Result<DateTime<Utc>, VoicemailError> {
@@ -143,20 +168,4 @@ fn instant(text: &str) -> Result<DateTime<Utc>, VoicemailError> {
     let zoneless =
         FORMS.iter().any(|form| chrono::NaiveDateTime::parse_from_str(text, form).is_ok());
     Err(if zoneless { VoicemailError::ZonelessTime } else { VoicemailError::Time })
-}
-
-/// What exchanges write when the caller hides the number ("Anonymous").
-fn is_withheld(caller: &str) -> bool {
-    const WORDS: [&str; 8] = [
-        "",
-        "anonymous",
-        "unknown",
-        "unavailable",
-        "restricted",
-        "private",
-        "asterisk",
-        "anonymous.invalid",
-    ];
-    let caller = caller.trim().to_ascii_lowercase();
-    WORDS.contains(&caller.as_str()) || caller.ends_with("@anonymous.invalid")
 }

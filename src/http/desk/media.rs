@@ -44,11 +44,12 @@ impl Piece {
             Standing::Kept(content) => content,
             // Nobody fetches it from there: what the channel says of it is all there is.
             Standing::Waiting { asked: false, .. } => return Self::said(label),
+            other if row.recorded => return Self::said(recording_absent(&label, other)),
             other => return Self::said(absent(row.kind, other)),
         };
         let picture = content.copies == Copies::Picture;
         let sound = shown_as(&content, Variant::Play).is_some();
-        let what = what(row.kind);
+        let what = if row.recorded { "电话录音" } else { what(row.kind) };
         let size = size(content.size);
         let words = if picture || sound {
             format!("{what}，{size}")
@@ -94,6 +95,20 @@ fn absent(kind: AttachmentKind, standing: Standing) -> String {
         }
         Standing::Waiting { .. } | Standing::Kept(_) => {
             format!("{what}正在从微信取回，稍后刷新页面查看。")
+        }
+    }
+}
+
+/// The same of a recording of the telephone.
+fn recording_absent(label: &str, standing: Standing) -> String {
+    match standing {
+        Standing::Lost(Lost::Refused) => format!("{label}：录音太大，没有保存。请回拨询问。"),
+        Standing::Lost(_) => format!("{label}：录音缺失，请回拨询问。"),
+        Standing::Waiting { missed: true, .. } => {
+            format!("{label}：录音待到，电话系统还没有给出文件，系统会自动再试。")
+        }
+        Standing::Waiting { .. } | Standing::Kept(_) => {
+            format!("{label}：录音待到，稍后刷新页面。")
         }
     }
 }

@@ -6,6 +6,7 @@ mod assets;
 mod counts;
 mod media;
 mod notices;
+mod phone;
 mod quarantine;
 mod queue;
 mod register;

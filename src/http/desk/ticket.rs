@@ -3,7 +3,7 @@
 use super::{
     Failure, Frame,
     acts::{self, Offers, Written},
-    html,
+    html, phone,
     queue::state_label,
     replies::Telling,
     session::LoggedIn,
@@ -92,6 +92,8 @@ struct TicketPage {
     seen: i32,
     /// What the citizen was told, oldest first.
     replies: Vec<Telling>,
+    /// How often the citizen called.
+    phone_calls: phone::Calls,
     /// Where it is with.
     unit: Option<String>,
     cause: Option<&'static str>,
@@ -167,6 +169,7 @@ pub(super) async fn show(
     }
     let replies = store::reply::of_ticket(&mut db, frame.session.office, ticket).await?;
     let media = store::media::of_ticket(&mut db, frame.session.office, ticket).await?;
+    let calls = store::call::of_ticket(&mut db, frame.session.office, ticket).await?;
     drop(db);
     let now = app.clock.now();
     let row = &whole.row;
@@ -208,6 +211,7 @@ pub(super) async fn show(
         offers,
         seen: whole.events.last().map_or(0, |event| event.seq),
         replies,
+        phone_calls: phone::show(&calls, now),
         unit: row.unit.clone(),
         cause: whole.cause.map(story::cause_label),
         waiting: match &whole.state {

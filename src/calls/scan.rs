@@ -1,0 +1,330 @@
+//! What exchanges leave in folders: Asterisk's voicemail spool and call records, and the records that
+//! FreeSWITCH could not deliver (hotline.md §1.1, §1.2, §2c). Looked through whole, again and again:
+//! notifications of a file system get lost, a look does not. Nothing in a spool is ever changed.
+
+use super::{
+    Source, SourceKind,
+    fetch::{FetchError, read},
+    hear,
+};
+use crate::{
+    domain::id::OfficeId,
+    http::App,
+    lifecycle::Wake,
+    store::{self, StoreError, call as rows},
+    telemetry,
+};
+use bytes::Bytes;
+use chrono::{DateTime, TimeDelta, Utc};
+use futures::future::join_all;
+use intake_contract::Quarantine;
+use intake_hotline::{
+    AudioRef, BODY_LIMIT, CallEvent, Unread, Zone,
+    asterisk::{self, CallRecord, Message},
+    freeswitch,
+};
+use sha2::{Digest, Sha256};
+use std::{
+    collections::HashSet,
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+use tokio_util::sync::CancellationToken;
+
+/// Where messages lie: not heard yet, urgent, heard.
+const FOLDERS: [&str; 3] = ["INBOX", "Urgent", "Old"];
+/// A call record this fresh may still lack its message.
+const RECORD_AGE: TimeDelta = TimeDelta::seconds(30);
+/// Call records older than this were taken long ago.
+const RECORDS_BACK: TimeDelta = TimeDelta::days(3);
+/// Of the end of a file of call records.
+const RECORDS_READ: u64 = 8 * 1024 * 1024;
+
+/// What one process has taken already; all of it could be taken again.
+pub type Seen = HashSet<[u8; 32]>;
+
+/// Looks through the folders of every source that has some, until `shutdown`.
+pub async fn run(app: Arc<App>, shutdown: CancellationToken) {
+    let has_folders = |source: &&Arc<Source>| {
+        source.settings.kind == SourceKind::Asterisk || source.settings.err_log_dir.is_some()
+    };
+    let sources: Vec<Arc<Source>> = app.sources.0.values().filter(has_folders).cloned().collect();
+    join_all(sources.iter().map(|source| watch(&app, source, &shutdown))).await;
+}
+
+async fn watch(app: &App, source: &Source, shutdown: &CancellationToken) {
+    let (turn, mut seen) = (Wake::default(), Seen::new());
+    let every = Duration::from_secs(source.settings.scan_every_s);
+    while !shutdown.is_cancelled() {
+        if let Err(error) = scan(app, source, &mut seen).await {
+            tracing::warn!(
+                source = source.name,
+                error = %telemetry::causes(&error),
+                "what the exchange left could not be taken; trying again"
+            );
+        }
+        turn.wait(every, shutdown).await;
+    }
+}
+
+/// Takes what is new in a source's folders; returns how many things were looked at anew.
+///
+/// # Errors
+/// [`StoreError`]; the next look takes what is left.
+pub async fn scan(app: &App, source: &Source, seen: &mut Seen) -> Result<usize, StoreError> {
+    match (source.settings.kind, &source.settings.err_log_dir) {
+        (SourceKind::Asterisk, _) => spool(app, source, seen).await,
+        (_, Some(folder)) => left_behind(app, source, folder).await,
+        _ => Ok(0),
+    }
+}
+
+/// A message in the spool as it was found.
+struct Found {
+    raw: Vec<u8>,
+    read: Result<Message, Unread>,
+    has_audio: bool,
+}
+
+async fn spool(app: &App, source: &Source, seen: &mut Seen) -> Result<usize, StoreError> {
+    let (spools, csv) = (source.settings.spools.clone(), source.settings.cdr_csv.clone());
+    let zone = source.settings.zone.unwrap_or_else(Zone::china);
+    let looked = tokio::task::spawn_blocking(move || {
+        let found: Vec<Found> = spools.iter().flat_map(|spool| messages(spool)).collect();
+        (found, csv.map(|csv| records(&csv, zone)).unwrap_or_default())
+    });
+    let Ok((found, records)) = looked.await else { return Ok(0) };
+    let numbering = &source.settings.numbering;
+    let of = (source.office, source.name.as_str());
+    let now = app.clock.now();
+    let mut taken = 0;
+
+    let kept: HashSet<String> = {
+        let all = found.iter().filter_map(|found| found.read.clone().ok()).collect();
+        asterisk::without_copies(all).iter().map(Message::recording_key).collect()
+    };
+    let mut claimed: Vec<(&CallRecord, String)> = Vec::new();
+    for found in &found {
+        let message = match &found.read {
+            // Being written: the duration comes last.
+            Err(Unread::Field) => continue,
+            Err(unread) => {
+                if seen.insert(Sha256::digest(&found.raw).into()) {
+                    put_aside(app, of, *unread, &found.raw).await?;
+                    taken += 1;
+                }
+                continue;
+            }
+            Ok(message) if !kept.contains(&message.recording_key()) => continue,
+            Ok(message) => message,
+        };
+        let record = message.record_of(&records, numbering);
+        let key = message.recording_key();
+        let known = {
+            let mut db = app.pool.acquire().await?;
+            rows::of_recording(&mut db, of, &key).await?
+        };
+        let audio = found.has_audio.then_some(AudioRef::Pull(key));
+        let Ok(mut call) = message.call(&source.name, record, audio, numbering) else { continue };
+        if let Some(known) = known {
+            call.call_key = known;
+        }
+        if let Some(record) = record {
+            claimed.push((record, call.call_key.clone()));
+        }
+        let mut mark = Sha256::new_with_prefix(&found.raw);
+        mark.update(&call.call_key);
+        if seen.contains::<[u8; 32]>(&mark.clone().finalize().into()) {
+            continue;
+        }
+        hear(app, source, vec![call], &found.raw).await?;
+        seen.insert(mark.finalize().into());
+        taken += 1;
+    }
+
+    for record in &records {
+        let ended = record.ended_at.unwrap_or(record.started_at);
+        if now - ended < RECORD_AGE || now - ended > RECORDS_BACK {
+            continue;
+        }
+        let mark: [u8; 32] = Sha256::digest(format!("{record:?}")).into();
+        if seen.contains(&mark) {
+            continue;
+        }
+        let Ok(mut call) = record.call(&source.name, numbering) else { continue };
+        let message = claimed.iter().find(|(one, _)| one.unique_id == record.unique_id);
+        let key = match message {
+            Some((_, key)) => Some(key.clone()),
+            None => without_record(app, of, record).await?,
+        };
+        if let Some(key) = key {
+            call.call_key = key;
+        }
+        hear(app, source, vec![call], record_text(record).as_bytes()).await?;
+        seen.insert(mark);
+        taken += 1;
+    }
+    Ok(taken)
+}
+
+/// The call of a message that came before its record and may have left the spool since.
+async fn without_record(
+    app: &App,
+    of: (OfficeId, &str),
+    record: &CallRecord,
+) -> Result<Option<String>, StoreError> {
+    let second = TimeDelta::seconds(1);
+    let lasted =
+        (record.started_at - second, record.ended_at.unwrap_or(record.started_at) + second);
+    let mut db = app.pool.acquire().await?;
+    rows::spoken_between(&mut db, of, &format!("{}@", record.channel), lasted).await
+}
+
+/// A record as it is kept; its row is not, because a file of them holds all.
+fn record_text(record: &CallRecord) -> String {
+    format!(
+        "{},{},{},{},{},{},{},{}",
+        record.unique_id,
+        record.caller,
+        record.callee,
+        record.channel,
+        record.last_app,
+        record.started_at.to_rfc3339(),
+        record.ended_at.map(|at: DateTime<Utc>| at.to_rfc3339()).unwrap_or_default(),
+        record.disposition
+    )
+}
+
+/// Every message of a spool: `<context>/<mailbox>/<folder>/msgNNNN.txt`.
+fn messages(spool: &Path) -> Vec<Found> {
+    let mut found = Vec::new();
+    for (context, mailbox, folder) in mailboxes(spool) {
+        let names = names(&folder);
+        let plain: Vec<&str> = names.iter().map(String::as_str).collect();
+        for stem in plain.iter().filter_map(|name| asterisk::message_file(name)) {
+            let Ok(raw) = read(&folder.join(format!("{stem}.txt")), BODY_LIMIT) else { continue };
+            let read = Message::parse(&raw, &context, &mailbox);
+            let has_audio = asterisk::audio_file(stem, &plain).is_some();
+            found.push(Found { raw: raw.to_vec(), read, has_audio });
+        }
+    }
+    found
+}
+
+/// Context, mailbox and the folder with messages in it.
+fn mailboxes(spool: &Path) -> Vec<(String, String, PathBuf)> {
+    let mut all = Vec::new();
+    for context in names(spool) {
+        let within = spool.join(&context);
+        for mailbox in names(&within) {
+            for folder in FOLDERS {
+                let folder = within.join(&mailbox).join(folder);
+                if fs::symlink_metadata(&folder).is_ok_and(|folder| folder.is_dir()) {
+                    all.push((context.clone(), mailbox.clone(), folder));
+                }
+            }
+        }
+    }
+    all
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    let mut names: Vec<String> = fs::read_dir(folder)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .collect();
+    names.sort();
+    names
+}
+
+/// The recording of a message, wherever it lies by now: files are renumbered while one looks, so the
+/// text beside it is read before and after (hotline.md §5-8).
+pub(super) fn recording(spools: &[PathBuf], key: &str, limit: usize) -> Result<Bytes, FetchError> {
+    const TRIES: usize = 3;
+    for _ in 0..TRIES {
+        for (context, mailbox, folder) in spools.iter().flat_map(|spool| mailboxes(spool)) {
+            let names = names(&folder);
+            let plain: Vec<&str> = names.iter().map(String::as_str).collect();
+            for stem in plain.iter().filter_map(|name| asterisk::message_file(name)) {
+                let is_it = || {
+                    let raw = read(&folder.join(format!("{stem}.txt")), BODY_LIMIT).ok();
+                    let message = raw.and_then(|raw| Message::parse(&raw, &context, &mailbox).ok());
+                    message.is_some_and(|message| message.recording_key() == key)
+                };
+                if !is_it() {
+                    continue;
+                }
+                let Some(name) = asterisk::audio_file(stem, &plain) else { continue };
+                let audio = read(&folder.join(name), limit);
+                if is_it() {
+                    return audio;
+                }
+            }
+        }
+    }
+    Err(FetchError::NotThere("the message is not in the spool"))
+}
+
+/// The end of a file of call records; what cannot be read is left out.
+fn records(csv: &Path, zone: Zone) -> Vec<CallRecord> {
+    use std::io::{Read, Seek, SeekFrom};
+    let read = || -> std::io::Result<Vec<u8>> {
+        let mut file = fs::File::open(csv)?;
+        let from = file.metadata()?.len().saturating_sub(RECORDS_READ);
+        file.seek(SeekFrom::Start(from))?;
+        let mut bytes = Vec::new();
+        file.take(RECORDS_READ).read_to_end(&mut bytes)?;
+        let begins =
+            if from == 0 { 0 } else { bytes.iter().position(|b| *b == b'\n').unwrap_or(0) };
+        Ok(bytes.split_off(begins))
+    };
+    let bytes = read().unwrap_or_default();
+    asterisk::call_records(&bytes, zone).into_iter().filter_map(Result::ok).collect()
+}
+
+/// Records that FreeSWITCH could not deliver; what was taken is renamed.
+async fn left_behind(app: &App, source: &Source, folder: &Path) -> Result<usize, StoreError> {
+    let Some(push) = &source.push else { return Ok(0) };
+    let mut taken = 0;
+    for name in names(folder) {
+        if freeswitch::left_behind(&name).is_none() {
+            continue;
+        }
+        let path = folder.join(&name);
+        let Ok(raw) = read(&path, BODY_LIMIT) else { continue };
+        let told = push.reread(&raw);
+        let mut ending = "taken";
+        if let Some(unread) = told.unread {
+            put_aside(app, (source.office, &source.name), unread, &raw).await?;
+            ending = "unread";
+        }
+        let calls: Vec<CallEvent> = told.calls;
+        hear(app, source, calls, &raw).await?;
+        // Only now: what is renamed is not looked at again.
+        if fs::rename(&path, folder.join(format!("{name}.{ending}"))).is_err() {
+            tracing::warn!(source = source.name, "a record that was taken could not be renamed");
+        }
+        taken += 1;
+    }
+    Ok(taken)
+}
+
+async fn put_aside(
+    app: &App,
+    (office, source): (OfficeId, &str),
+    unread: Unread,
+    raw: &[u8],
+) -> Result<(), StoreError> {
+    let item = Quarantine {
+        source: source.to_owned(),
+        source_id: format!("sha256:{}", hex::encode(Sha256::digest(raw))),
+        reason: unread.reason(),
+        raw: raw.to_vec(),
+    };
+    let mut db = app.pool.acquire().await?;
+    store::quarantine::keep(&mut db, office, &item, app.clock.now()).await
+}

@@ -1,0 +1,288 @@
+//! The sources of calls as the configuration describes them: `[[hotline]]` in config/default.toml.
+
+use crate::domain::id::OfficeId;
+use intake_hotline::{
+    Auth, Format, HotlineChannel, Key, Mapping, Numbering, PushSource, Source as Webhook, Verify,
+    Zone,
+};
+use secrecy::SecretString;
+use serde::Deserialize;
+use std::path::PathBuf;
+
+/// How a source tells of calls.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// The signed webhook.
+    #[default]
+    Webhook,
+    /// FreeSWITCH pushes call records.
+    Freeswitch,
+    /// A vendor pushes in a form of its own, described by a mapping.
+    Vendor,
+    /// Twilio's callbacks.
+    Twilio,
+    /// Asterisk's spool is looked through.
+    Asterisk,
+}
+
+/// When calls without a message become tickets.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MissedCalls {
+    /// Never; they are kept as calls.
+    Off,
+    /// One ticket for each caller, line and closed period.
+    #[default]
+    Aggregate,
+    /// Each.
+    Always,
+}
+
+fn scan_every_s() -> u64 {
+    15
+}
+
+fn missed_after_s() -> u64 {
+    60
+}
+
+fn audio_days() -> u32 {
+    3
+}
+
+fn replay_window_s() -> i64 {
+    300
+}
+
+/// A source's settings.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config/default.toml says what each key means")]
+pub struct Settings {
+    pub id: String,
+    #[serde(default)]
+    pub kind: Kind,
+    #[serde(default)]
+    pub keys: Vec<Key>,
+    #[serde(default = "replay_window_s")]
+    pub replay_window_s: i64,
+    pub verify: Option<Verify>,
+    #[serde(default)]
+    pub mapping: String,
+    #[serde(default)]
+    pub line: String,
+    #[serde(default)]
+    pub numbering: Numbering,
+    #[serde(default)]
+    pub missed_calls: MissedCalls,
+    #[serde(default = "missed_after_s")]
+    pub missed_after_s: u64,
+    #[serde(default)]
+    pub err_log_dir: Option<PathBuf>,
+    #[serde(default)]
+    pub spools: Vec<PathBuf>,
+    #[serde(default)]
+    pub cdr_csv: Option<PathBuf>,
+    #[serde(default)]
+    pub zone: Option<Zone>,
+    #[serde(default = "scan_every_s")]
+    pub scan_every_s: u64,
+    #[serde(default)]
+    pub audio: Audio,
+}
+
+/// Where recordings may be fetched from; nothing named, nothing fetched.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[expect(missing_docs, reason = "config/default.toml says what each key means")]
+pub struct Audio {
+    pub roots: Vec<PathBuf>,
+    pub hosts: Vec<String>,
+    pub inside_hosts: Vec<String>,
+    pub allow_http: bool,
+    pub user: String,
+    pub password: Option<SecretString>,
+    pub days: u32,
+}
+
+impl Default for Audio {
+    fn default() -> Self {
+        Self {
+            roots: Vec::new(),
+            hosts: Vec::new(),
+            inside_hosts: Vec::new(),
+            allow_http: false,
+            user: String::new(),
+            password: None,
+            days: audio_days(),
+        }
+    }
+}
+
+/// A setting is wrong: its key below the entry, and what is wrong with it.
+pub type Wrong = (&'static str, String);
+
+impl Settings {
+    /// Checks the settings, mappings on their examples included.
+    ///
+    /// # Errors
+    /// The first that is wrong.
+    pub fn check(&self) -> Result<(), Wrong> {
+        let wrong = |key, says: &str| Err((key, says.to_owned()));
+        match self.kind {
+            Kind::Webhook => {
+                self.webhook().check().map_err(|error| (error.key, error.says.to_owned()))?;
+            }
+            Kind::Freeswitch | Kind::Vendor | Kind::Twilio => {
+                self.push()?;
+            }
+            Kind::Asterisk => {
+                // The same name as in the other ways, by their own check.
+                let push =
+                    PushSource::new(&self.id, unused(), Numbering::default(), Format::Freeswitch);
+                push.map_err(|error| (error.key, error.says.to_owned()))?;
+                if self.spools.is_empty() {
+                    return wrong("spools", "is missing: the folders of Asterisk's voicemail");
+                }
+            }
+        }
+        let of = |kinds: &[Kind]| kinds.contains(&self.kind);
+        let out_of_place = [
+            ("keys", !self.keys.is_empty() && !of(&[Kind::Webhook])),
+            ("verify", self.verify.is_some() && of(&[Kind::Webhook, Kind::Asterisk])),
+            ("mapping", !self.mapping.is_empty() && !of(&[Kind::Vendor])),
+            ("err_log_dir", self.err_log_dir.is_some() && !of(&[Kind::Freeswitch])),
+            ("spools", !self.spools.is_empty() && !of(&[Kind::Asterisk])),
+            ("cdr_csv", self.cdr_csv.is_some() && !of(&[Kind::Asterisk])),
+        ];
+        if let Some((key, _)) = out_of_place.into_iter().find(|(_, is)| *is) {
+            return wrong(key, "says nothing to a source of this kind");
+        }
+        if self.cdr_csv.is_some() && self.zone.is_none() {
+            let says = "is missing: Asterisk writes the times of cdr_csv without one, by the \
+                        machine's clock; UTC or Asia/Shanghai";
+            return wrong("zone", says);
+        }
+        if !(1..=3600).contains(&self.scan_every_s) {
+            return wrong("scan_every_s", "must be 1 to 3600");
+        }
+        if self.missed_after_s > 3600 {
+            return wrong("missed_after_s", "must be 0 to 3600");
+        }
+        if self.line.len() > 40 || self.line.chars().any(char::is_control) {
+            return wrong("line", "must be a short name");
+        }
+        self.audio.check()
+    }
+
+    /// The signed webhook's own settings.
+    #[must_use]
+    pub fn webhook(&self) -> Webhook {
+        Webhook {
+            id: self.id.clone(),
+            keys: self.keys.clone(),
+            replay_window_s: self.replay_window_s,
+        }
+    }
+
+    /// What verifies and reads pushes; for the kinds that push in a form of their own.
+    ///
+    /// # Errors
+    /// The key that is wrong.
+    pub fn push(&self) -> Result<PushSource, Wrong> {
+        let format = match self.kind {
+            Kind::Twilio => Format::Twilio,
+            Kind::Vendor => Format::Mapped(Box::new(self.mapping()?)),
+            Kind::Webhook | Kind::Freeswitch | Kind::Asterisk => Format::Freeswitch,
+        };
+        let Some(verify) = self.verify.clone() else {
+            return Err(("verify", "is missing: how the sender proves who it is".to_owned()));
+        };
+        PushSource::new(&self.id, verify, self.numbering.clone(), format)
+            .map_err(|error| (error.key, error.says.to_owned()))
+    }
+
+    fn mapping(&self) -> Result<Mapping, Wrong> {
+        let mapping = match self.mapping.as_str() {
+            "" => return Err(("mapping", "is missing: a shipped one, or mapping_file".to_owned())),
+            text if text.contains('\n') => Mapping::load(text),
+            name => Mapping::shipped(name),
+        };
+        mapping.map_err(|error| ("mapping", format!("cannot be used: {error}")))
+    }
+}
+
+/// Verifies nothing that exists.
+fn unused() -> Verify {
+    let token = "never used by anybody".to_owned().into();
+    Verify { auth: Auth::Bearer { token }, allow_ips: Vec::new() }
+}
+
+impl Audio {
+    fn check(&self) -> Result<(), Wrong> {
+        let wrong = |key, says: &str| Err((key, says.to_owned()));
+        if self.roots.iter().any(|root| root.is_relative() || root.parent().is_none()) {
+            return wrong("audio.roots", "must be whole paths of folders, not of everything");
+        }
+        let is_host = |host: &String| {
+            let name = host.strip_prefix("*.").unwrap_or(host);
+            let plain = |c: char| c.is_ascii_alphanumeric() || "-._:[]".contains(c);
+            name.contains(['.', ':']) && name.chars().all(plain) || name == "localhost"
+        };
+        if !self.hosts.iter().all(is_host) {
+            return wrong(
+                "audio.hosts",
+                "must be names such as recordings.example or *.example.com",
+            );
+        }
+        if !self.inside_hosts.iter().all(is_host)
+            || self.inside_hosts.iter().any(|host| host.starts_with('*'))
+        {
+            return wrong("audio.inside_hosts", "must be names or addresses, each written out");
+        }
+        if self.password.is_some() == self.user.is_empty() {
+            return wrong("audio.user", "and audio.password belong together");
+        }
+        if !(1..=400).contains(&self.days) {
+            return wrong("audio.days", "must be 1 to 400");
+        }
+        Ok(())
+    }
+}
+
+/// A source of calls, ready for use.
+pub struct Source {
+    /// Whose calls they are.
+    pub office: OfficeId,
+    /// Who vouches for them: `hotline:pbx1`.
+    pub name: String,
+    /// Its settings.
+    pub settings: Settings,
+    /// What verifies and reads what it pushes in a form of its own.
+    pub push: Option<PushSource>,
+}
+
+impl Source {
+    /// A source of an office, and the signed webhook's channel where it is one.
+    ///
+    /// # Errors
+    /// The key that is wrong.
+    pub fn new(
+        office: OfficeId,
+        settings: &Settings,
+    ) -> Result<(Self, Option<HotlineChannel>), Wrong> {
+        settings.check()?;
+        let (push, channel) = match settings.kind {
+            Kind::Asterisk => (None, None),
+            Kind::Webhook => {
+                let channel = HotlineChannel::new(settings.webhook());
+                let channel = channel.map_err(|error| (error.key, error.says.to_owned()))?;
+                (None, Some(channel))
+            }
+            Kind::Freeswitch | Kind::Vendor | Kind::Twilio => (Some(settings.push()?), None),
+        };
+        let name = format!("hotline:{}", settings.id);
+        Ok((Self { office, name, settings: settings.clone(), push }, channel))
+    }
+}

@@ -1,0 +1,43 @@
+//! The calls of a ticket, beside its story.
+
+use crate::{calls, store::call::Call, wording};
+use chrono::{DateTime, Utc};
+use intake_hotline::{Caller, Kind};
+
+/// The calls of a ticket.
+#[derive(Debug, Default)]
+pub(super) struct Calls {
+    /// Each, as it was made.
+    pub(super) calls: Vec<Line>,
+    /// What an officer dials; `None` where it is withheld or was not told.
+    pub(super) number: Option<String>,
+    /// Nobody can be called back.
+    pub(super) withheld: bool,
+}
+
+/// A call.
+#[derive(Debug)]
+pub(super) struct Line {
+    pub(super) at: String,
+    pub(super) words: String,
+}
+
+/// The calls of a ticket as they are shown.
+pub(super) fn show(calls: &[Call], now: DateTime<Utc>) -> Calls {
+    let callers = || calls.iter().filter_map(|call| call.facts.caller.as_ref());
+    let number = callers().find_map(Caller::dialled);
+    let withheld = number.is_none() && callers().next().is_some();
+    let line = |call: &Call| {
+        let mut words = match call.facts.kind {
+            Kind::Voicemail if call.facts.recordings.values().any(|one| one.says_something()) => {
+                "留言".to_owned()
+            }
+            _ => calls::ended(call).to_owned(),
+        };
+        if let Some(callee) = &call.facts.callee {
+            words = format!("拨打 {callee}，{words}");
+        }
+        Line { at: wording::moment(call.spoken_at, now), words }
+    };
+    Calls { calls: calls.iter().map(line).collect(), number, withheld }
+}

@@ -1,0 +1,495 @@
+//! Calls: what exchanges tell, part by part and in any order, becomes one record of each call and one
+//! ticket of each matter. The captures are those of real exchanges (adapters/hotline/tests/fixtures).
+
+use crate::{
+    browser::{Driver, appears, log_in},
+    desk::Desk,
+    media::TICKET,
+    support::{Spec, TestGateway, at, gateway::Answer, number, until},
+};
+use intake_gateway::{
+    calls::{self, Source, scan::Seen},
+    secret,
+};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/adapters/hotline/tests/fixtures");
+/// `fs:right-secret`.
+const BASIC: (&str, &str) = ("authorization", "Basic ZnM6cmlnaHQtc2VjcmV0");
+const VERIFY: &str = "verify.auth = { kind = 'basic', user = 'fs', password = 'right-secret' }";
+
+/// The night in which the captures were made.
+fn night() -> Spec {
+    Spec::at(at("2026-11-23 23:46"))
+}
+
+fn freeswitch(more: &str) -> String {
+    format!("[[hotline]]\noffice = 'tieling'\nid = 'fs'\nkind = 'freeswitch'\n{VERIFY}\n{more}")
+}
+
+fn vendor() -> String {
+    let mapping = "mapping = 'tencent-tccc'";
+    format!("[[hotline]]\noffice = 'tieling'\nid = 'tccc'\nkind = 'vendor'\n{VERIFY}\n{mapping}")
+}
+
+fn capture(name: &str) -> Vec<u8> {
+    fs::read(format!("{FIXTURES}/freeswitch/{name}")).unwrap()
+}
+
+/// A voicemail that FreeSWITCH delivered, after the capture of one that was too short.
+fn delivered(uuid: &str, caller: &str, path: &str) -> Vec<u8> {
+    let capture = String::from_utf8(capture("007_json_cdr.body")).unwrap();
+    let said = format!("\"voicemail_file_path\":\"{path}\",\"record_ms\":\"9380\"");
+    capture
+        .replace("b8d8d03e-67ae-4e95-a969-52582e7bcdf4", uuid)
+        .replace("13700000001", caller)
+        .replace("\"record_ms\":\"1520\"", &said)
+        .into_bytes()
+}
+
+async fn push(gateway: &TestGateway, body: Vec<u8>) -> Answer {
+    gateway.post("/channels/hotline/fs", &[BASIC], body).await
+}
+
+async fn tccc(gateway: &TestGateway, action: &str, body: &str) -> Answer {
+    let path = format!("/channels/hotline/tccc?action={action}");
+    gateway.post(&path, &[BASIC], body.as_bytes().to_vec()).await
+}
+
+/// Settles all that is due, after the moment for which a voicemail may be on the way.
+async fn a_minute_later(gateway: &TestGateway) {
+    gateway.clock.set(gateway.clock.now() + chrono::TimeDelta::seconds(61));
+    while calls::step(&gateway.app).await.unwrap() {}
+}
+
+async fn tickets(gateway: &TestGateway) -> i64 {
+    number(&gateway.pool, "SELECT count(*) FROM ticket").await
+}
+
+async fn calls_of(gateway: &TestGateway) -> i64 {
+    number(&gateway.pool, "SELECT count(*) FROM call").await
+}
+
+fn folder() -> PathBuf {
+    let name = hex::encode(secret::random::<6>());
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("calls-{name}"));
+    fs::create_dir_all(&folder).unwrap();
+    folder
+}
+
+/// A second of a tone, PCM, 8 kHz.
+fn wav() -> Vec<u8> {
+    let mut file = b"RIFF\xa4\x3e\0\0WAVEfmt \x10\0\0\0\x01\0\x01\0\x40\x1f\0\0\x80\x3e\0\0\x02\0\x10\0data\x80\x3e\0\0".to_vec();
+    file.extend((0..8000u32).flat_map(|n| (((n % 18) as i16 - 9) * 900).to_le_bytes()));
+    file
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r5_2_a_call_told_by_three_modules_three_times_each_is_one_missed_call() {
+    let gateway = night().with(&freeswitch("")).start().await;
+    for _ in 0..3 {
+        for name in ["001_json_cdr.body", "003_format_cdr.body", "002_xml_cdr.body"] {
+            let answer = push(&gateway, capture(name)).await;
+            assert_eq!((answer.status, answer.text().as_str()), (200, ""));
+        }
+    }
+    assert_eq!((calls_of(&gateway).await, tickets(&gateway).await), (1, 0));
+    a_minute_later(&gateway).await;
+    a_minute_later(&gateway).await;
+    assert_eq!((calls_of(&gateway).await, tickets(&gateway).await), (1, 1));
+    let page = Desk::login(&gateway, "zhao.min").await.get(TICKET).await.text();
+    assert!(page.contains("未接来电") && page.contains("13700000002"), "{page}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_who_hides_the_number_is_never_merged_and_marked() {
+    let gateway = night().with(&freeswitch("")).start().await;
+    push(&gateway, capture("004_json_cdr.body")).await;
+    push(&gateway, capture("005_xml_cdr.body")).await;
+    let other = String::from_utf8(capture("004_json_cdr.body")).unwrap();
+    let other = other.replace("352d7f5f-8c84-4d5b-acd1-f6a9fae9c22d", &"1".repeat(36));
+    push(&gateway, other.into_bytes()).await;
+    assert_eq!((calls_of(&gateway).await, tickets(&gateway).await), (2, 2));
+    let page = Desk::login(&gateway, "zhao.min").await.get(TICKET).await.text();
+    assert!(page.contains("无法回拨"), "{page}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_calls_again_in_the_same_night_has_one_ticket_until_somebody_takes_it_up() {
+    let gateway = night().with(&freeswitch("")).start().await;
+    for n in 1..=3 {
+        let uuid = format!("{n}").repeat(36);
+        push(&gateway, delivered(&uuid, "13900001234", "/x/msg.wav")).await;
+    }
+    push(&gateway, delivered(&"7".repeat(36), "13900009999", "/x/msg.wav")).await;
+    // A hang-up of the same number goes there as well.
+    let hung_up = String::from_utf8(capture("001_json_cdr.body")).unwrap();
+    let hung_up = hung_up.replace("13700000002", "13900001234").replace("\"12333\"", "\"8001\"");
+    push(&gateway, hung_up.into_bytes()).await;
+    a_minute_later(&gateway).await;
+    assert_eq!((calls_of(&gateway).await, tickets(&gateway).await), (5, 2));
+    let desk = Desk::login(&gateway, "zhao.min").await;
+    let page = desk.get(TICKET).await.text();
+    assert!(page.contains("来电 4 次"), "{page}");
+
+    let csrf = desk.csrf().await;
+    let claimed = desk.post(&format!("{TICKET}/claim"), &[("csrf", &csrf)]).await;
+    assert_eq!(claimed.status, 303, "{}", claimed.text());
+    for n in 4..=5 {
+        let uuid = format!("{n}").repeat(36);
+        push(&gateway, delivered(&uuid, "13900001234", "/x/msg.wav")).await;
+    }
+    assert_eq!((calls_of(&gateway).await, tickets(&gateway).await), (7, 3));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn parts_of_a_vendor_make_one_call_and_one_ticket_in_whichever_order() {
+    let voicemail = r#"{"SdkAppId":1,"SessionId":"s1","Timestamp":1795448730,"RecordURL":"http://r.example.com/1.mp3","EndpointUser":13900001234}"#;
+    let record = r#"{"SdkAppId":1,"SessionId":"s1","Direction":"0","Caller":"13900001234","Callee":"12333","StartTimestamp":1795448700,"EndedTimestamp":1795448730,"Duration":30,"EndStatus":106}"#;
+    let orders =
+        [[("voicemail", voicemail), ("cdr", record)], [("cdr", record), ("voicemail", voicemail)]];
+    for order in orders {
+        let gateway = night().with(&vendor()).start().await;
+        for _ in 0..3 {
+            for (action, body) in order {
+                let answer = tccc(&gateway, action, body).await;
+                assert_eq!(answer.status, 200);
+                assert_eq!(answer.json()["ErrCode"], 0);
+            }
+        }
+        a_minute_later(&gateway).await;
+        assert_eq!((calls_of(&gateway).await, tickets(&gateway).await), (1, 1));
+        let whole = "SELECT count(*) FROM call WHERE line = '12333' AND ticket IS NOT NULL \
+                     AND outcome = 'message_left' OR outcome = 'closed'";
+        assert_eq!(number(&gateway.pool, whole).await, 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_voicemail_a_day_after_its_record_joins_the_ticket_of_the_missed_call() {
+    let gateway = night().with(&vendor()).start().await;
+    let record = r#"{"SessionId":"s1","Direction":"0","Caller":"13900001234","Callee":"12333","StartTimestamp":1795448700,"EndedTimestamp":1795448730,"Duration":30,"EndStatus":106}"#;
+    tccc(&gateway, "cdr", record).await;
+    a_minute_later(&gateway).await;
+    assert_eq!(tickets(&gateway).await, 1);
+    gateway.clock.set(at("2026-11-25 00:10"));
+    let voicemail = r#"{"SessionId":"s1","Timestamp":1795448730,"RecordURL":"http://r.example.com/1.mp3","EndpointUser":13900001234}"#;
+    tccc(&gateway, "voicemail", voicemail).await;
+    assert_eq!((calls_of(&gateway).await, tickets(&gateway).await), (1, 1));
+    assert_eq!(number(&gateway.pool, "SELECT count(*) FROM message").await, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_number_that_comes_after_the_recording_is_added_to_its_ticket() {
+    let gateway = night().with(&vendor()).start().await;
+    let voicemail =
+        r#"{"SessionId":"s1","Timestamp":1795448730,"RecordURL":"http://r.example.com/1.mp3"}"#;
+    tccc(&gateway, "voicemail", voicemail).await;
+    assert_eq!(
+        number(&gateway.pool, "SELECT count(*) FROM ticket WHERE citizen_phone IS NULL").await,
+        1
+    );
+    let record = r#"{"SessionId":"s1","Direction":"0","Caller":"13900001234","Callee":"12333","StartTimestamp":1795448700,"EndedTimestamp":1795448730,"Duration":30,"EndStatus":106}"#;
+    tccc(&gateway, "cdr", record).await;
+    tccc(&gateway, "cdr", record).await;
+    let known = "SELECT count(*) FROM ticket WHERE citizen_phone = '13900001234'";
+    assert_eq!((number(&gateway.pool, known).await, tickets(&gateway).await), (1, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_gateways_that_hear_the_same_at_once_make_one_ticket() {
+    let one = night().with(&freeswitch("")).with(&vendor()).start().await;
+    let two = night().with(&freeswitch("")).with(&vendor()).on(&one.database_url).start().await;
+    let pushes = (0..12).map(|n| {
+        let gateway = if n % 2 == 0 { &one } else { &two };
+        let uuid = if n < 6 { "1" } else { "2" }.repeat(36);
+        push(gateway, delivered(&uuid, "13900001234", "/x/msg.wav"))
+    });
+    for answer in futures::future::join_all(pushes).await {
+        assert_eq!(answer.status, 200);
+    }
+    a_minute_later(&one).await;
+    assert_eq!((calls_of(&one).await, tickets(&one).await), (2, 1));
+    assert_eq!(number(&one.pool, "SELECT count(*) FROM message").await, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn missed_calls_make_tickets_as_the_policy_says() {
+    for (policy, expected) in [("off", 0), ("aggregate", 1), ("always", 2)] {
+        let settings = freeswitch(&format!("missed_calls = '{policy}'"));
+        let gateway = night().with(&settings).start().await;
+        push(&gateway, capture("001_json_cdr.body")).await;
+        let again = String::from_utf8(capture("001_json_cdr.body")).unwrap();
+        let again = again.replace("a2150427-c1fb-4761-8c8d-611ff7aa1992", &"2".repeat(36));
+        push(&gateway, again.into_bytes()).await;
+        a_minute_later(&gateway).await;
+        assert_eq!((calls_of(&gateway).await, tickets(&gateway).await), (2, expected), "{policy}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_read_is_acknowledged_kept_and_can_be_tried_again() {
+    let gateway = night().with(&freeswitch("")).start().await;
+    let refused = gateway.post("/channels/hotline/fs", &[], b"{}".to_vec()).await;
+    assert_eq!(refused.status, 401);
+    for _ in 0..2 {
+        assert_eq!(push(&gateway, b"<cdr><variables>".to_vec()).await.status, 200);
+    }
+    let kept = "SELECT count(*) FROM quarantine WHERE source = 'hotline:fs' AND state = 'open'";
+    assert_eq!((number(&gateway.pool, kept).await, calls_of(&gateway).await), (1, 0));
+    // As after an update that reads it: here, the content is exchanged.
+    let raw = delivered(&"1".repeat(36), "13900001234", "/x/msg.wav");
+    sqlx::query("UPDATE quarantine SET raw = $1").bind(raw).execute(&gateway.pool).await.unwrap();
+    let id = number(&gateway.pool, "SELECT quarantine_id FROM quarantine").await;
+    let id = intake_gateway::domain::id::QuarantineId(id);
+    let replayed =
+        intake_gateway::quarantine::replay(&gateway.app, gateway.office, id, "test").await;
+    assert!(replayed.unwrap().is_some());
+    assert_eq!((number(&gateway.pool, kept).await, tickets(&gateway).await), (0, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_signed_webhook_keeps_its_calls_and_merges_repeat_callers() {
+    let gateway = night().start().await;
+    let one = gateway.voicemail("r1", "2026-11-23T23:40:00+08:00").await;
+    let two = gateway.voicemail("r2", "2026-11-23T23:44:00+08:00").await;
+    let again = gateway.voicemail("r1", "2026-11-23T23:40:00+08:00").await;
+    assert_eq!((one.status, two.status, again.status), (202, 202, 200));
+    assert_eq!((one.number(), two.number()), (again.number(), again.number()));
+    assert_eq!((calls_of(&gateway).await, tickets(&gateway).await), (2, 1));
+    // The next night is another matter.
+    gateway.clock.set(at("2026-11-24 20:00"));
+    gateway.voicemail("r3", "2026-11-24T19:59:00+08:00").await;
+    assert_eq!(tickets(&gateway).await, 2);
+}
+
+struct Spool {
+    root: PathBuf,
+}
+
+impl Spool {
+    fn new() -> Self {
+        Self { root: folder() }
+    }
+
+    fn inbox(&self, mailbox: &str) -> PathBuf {
+        let folder = self.root.join("default").join(mailbox).join("INBOX");
+        fs::create_dir_all(&folder).unwrap();
+        folder
+    }
+
+    /// As Asterisk does: the sound first, the text last.
+    fn put(&self, mailbox: &str, stem: &str, fixture: &str) {
+        let folder = self.inbox(mailbox);
+        fs::write(folder.join(format!("{stem}.wav")), wav()).unwrap();
+        let text = fs::read(format!("{FIXTURES}/asterisk/{fixture}")).unwrap();
+        fs::write(folder.join(format!("{stem}.txt")), text).unwrap();
+    }
+
+    fn settings(&self, more: &str) -> String {
+        let root = self.root.display();
+        format!(
+            "[[hotline]]\noffice = 'tieling'\nid = 'ast'\nkind = 'asterisk'\nspools = ['{root}']\n{more}"
+        )
+    }
+}
+
+fn source(gateway: &TestGateway, name: &str) -> Arc<Source> {
+    Arc::clone(gateway.app.sources.of(gateway.office, name).unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_spool_is_read_by_the_messages_identity_whatever_their_numbers() {
+    let spool = Spool::new();
+    spool.put("12333", "msg0000", "12333_msg0000.txt");
+    spool.put("8001", "msg0000", "8001_msg0000.txt");
+    let gateway = night().with(&spool.settings("")).start().await;
+    let asterisk = source(&gateway, "hotline:ast");
+    let mut seen = Seen::new();
+    assert_eq!(calls::scan::scan(&gateway.app, &asterisk, &mut seen).await.unwrap(), 2);
+    assert_eq!(calls::scan::scan(&gateway.app, &asterisk, &mut seen).await.unwrap(), 0);
+    // The first one is deleted, the next takes its number; a process starts anew.
+    let inbox = spool.inbox("12333");
+    for end in ["txt", "wav"] {
+        fs::rename(inbox.join(format!("msg0000.{end}")), inbox.join(format!("msg0007.{end}")))
+            .unwrap();
+    }
+    spool.put("12333", "msg0000", "12333_msg0002.txt");
+    calls::scan::scan(&gateway.app, &asterisk, &mut Seen::new()).await.unwrap();
+    assert_eq!((calls_of(&gateway).await, tickets(&gateway).await), (3, 3));
+    // And their sound is found where it lies by now.
+    while gateway.app.fetcher.step().await.unwrap() {}
+    let stored = "SELECT count(*) FROM call_recording WHERE state = 'stored' AND hash IS NOT NULL";
+    assert_eq!(number(&gateway.pool, stored).await, 3);
+    let page = Desk::login(&gateway, "zhao.min").await.get(TICKET).await.text();
+    assert!(page.contains("<audio"), "{page}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn call_records_complete_messages_and_tell_of_those_who_left_none() {
+    let spool = Spool::new();
+    let csv = format!("cdr_csv = '{FIXTURES}/asterisk/cdr.csv'\nzone = 'UTC'");
+    spool.put("12333", "msg0000", "12333_msg0000.txt");
+    spool.put("12333", "msg0001", "12333_msg0002.txt");
+    let gateway = night().with(&spool.settings(&csv)).start().await;
+    let asterisk = source(&gateway, "hotline:ast");
+    calls::scan::scan(&gateway.app, &asterisk, &mut Seen::new()).await.unwrap();
+    // This one comes after its call record was taken.
+    spool.put("8001", "msg0000", "8001_msg0000.txt");
+    calls::scan::scan(&gateway.app, &asterisk, &mut Seen::new()).await.unwrap();
+    a_minute_later(&gateway).await;
+    assert_eq!(calls_of(&gateway).await, 12, "every call record, and no call twice");
+    assert_eq!(number(&gateway.pool, "SELECT count(*) FROM call_recording").await, 3);
+    assert_eq!(number(&gateway.pool, "SELECT count(*) FROM call WHERE ticket IS NULL").await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_taken_before_its_call_record_stays_one_call_after_it_left_the_spool() {
+    let spool = Spool::new();
+    spool.put("12333", "msg0000", "12333_msg0000.txt");
+    let csv = spool.root.join("Master.csv");
+    let settings = spool.settings(&format!("cdr_csv = '{}'\nzone = 'UTC'", csv.display()));
+    let gateway = night().with(&settings).start().await;
+    let asterisk = source(&gateway, "hotline:ast");
+    calls::scan::scan(&gateway.app, &asterisk, &mut Seen::new()).await.unwrap();
+    fs::remove_dir_all(spool.inbox("12333")).unwrap();
+    let records = fs::read_to_string(format!("{FIXTURES}/asterisk/cdr.csv")).unwrap();
+    fs::write(&csv, records.lines().next().unwrap().to_owned() + "\n").unwrap();
+    calls::scan::scan(&gateway.app, &asterisk, &mut Seen::new()).await.unwrap();
+    a_minute_later(&gateway).await;
+    assert_eq!((calls_of(&gateway).await, tickets(&gateway).await), (1, 1));
+    let completed = "SELECT count(*) FROM call WHERE facts ->> 'call_s' = '22'";
+    assert_eq!(number(&gateway.pool, completed).await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_freeswitch_could_not_deliver_is_taken_from_its_folder_once() {
+    let folder = folder();
+    let name = "a_a2150427-c1fb-4761-8c8d-611ff7aa1992.cdr.json";
+    fs::write(folder.join(name), capture("001_json_cdr.body")).unwrap();
+    fs::write(folder.join("notes.txt"), "x").unwrap();
+    let more = format!("err_log_dir = '{}'", folder.display());
+    let gateway = night().with(&freeswitch(&more)).start().await;
+    let fs_source = source(&gateway, "hotline:fs");
+    let look =
+        async || calls::scan::scan(&gateway.app, &fs_source, &mut Seen::new()).await.unwrap();
+    assert_eq!((look().await, look().await), (1, 0));
+    push(&gateway, capture("001_json_cdr.body")).await;
+    assert_eq!(calls_of(&gateway).await, 1);
+    assert!(folder.join(format!("{name}.taken")).exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn recordings_are_taken_from_the_configured_folders_and_from_nowhere_else() {
+    let (root, elsewhere) = (folder(), folder());
+    fs::write(root.join("good.wav"), wav()).unwrap();
+    fs::write(elsewhere.join("secret.wav"), wav()).unwrap();
+    std::os::unix::fs::symlink(elsewhere.join("secret.wav"), root.join("link.wav")).unwrap();
+    let gateway =
+        night().with(&freeswitch(&format!("audio.roots = ['{}']", root.display()))).start().await;
+    let outside = elsewhere.join("secret.wav").display().to_string();
+    let inside = |name: &str| root.join(name).display().to_string();
+    let dots = format!(
+        "{}/../{}/secret.wav",
+        root.display(),
+        elsewhere.file_name().unwrap().to_str().unwrap()
+    );
+    let paths = [inside("good.wav"), outside, inside("link.wav"), dots, inside("late.wav")];
+    for (n, path) in paths.iter().enumerate() {
+        let (uuid, caller) = (format!("{n}").repeat(36), format!("1390000{n:04}"));
+        assert_eq!(push(&gateway, delivered(&uuid, &caller, path)).await.status, 200);
+    }
+    assert_eq!(tickets(&gateway).await, 5);
+    while gateway.app.fetcher.step().await.unwrap() {}
+    let count = async |state: &str| {
+        number(
+            &gateway.pool,
+            &format!("SELECT count(*) FROM call_recording WHERE state = '{state}'"),
+        )
+        .await
+    };
+    assert_eq!((count("stored").await, count("failed").await, count("announced").await), (1, 3, 1));
+    let desk = Desk::login(&gateway, "zhao.min").await;
+    assert!(desk.get(TICKET).await.text().contains("<audio"));
+    let heard = desk.get("/desk/media/BCS-2026-000001/1/0/play").await;
+    assert_eq!((heard.status, heard.body), (200, wav()));
+    assert_eq!(number(&gateway.pool, "SELECT count(*) FROM media_opened").await, 1);
+    // An exchange that is late with the file.
+    fs::write(root.join("late.wav"), wav()).unwrap();
+    gateway.clock.set(gateway.clock.now() + chrono::TimeDelta::seconds(11));
+    while gateway.app.fetcher.step().await.unwrap() {}
+    assert_eq!(count("stored").await, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn recordings_are_fetched_from_listed_hosts_and_inside_only_where_that_is_written_out() {
+    use axum::{Router, response::Redirect, routing::get};
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let away = format!("http://localhost:{port}/good.wav");
+    let router = Router::new()
+        .route("/good.wav", get(async || wav()))
+        .route("/round.wav", get(async || Redirect::temporary("/good.wav")))
+        .route("/away.wav", get(async move || Redirect::temporary(&away)))
+        .route("/large.wav", get(async || vec![0u8; 3 * 1024 * 1024]));
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    let cases = [
+        ("inside_hosts = ['127.0.0.1']", "good", "stored"),
+        ("inside_hosts = ['127.0.0.1']", "round", "stored"),
+        ("inside_hosts = ['127.0.0.1']", "away", "failed"),
+        ("inside_hosts = ['127.0.0.1']", "large", "failed"),
+        ("hosts = ['127.0.0.1']\nallow_http = true", "good", "failed"),
+        ("hosts = ['127.0.0.1']", "good", "failed"),
+        ("hosts = ['*.example.com']", "good", "failed"),
+    ];
+    for (audio, name, state) in cases {
+        let settings = format!("{}\n[hotline.audio]\n{audio}\n", vendor());
+        let gateway = night().with("media.limit_mb = 1").with(&settings).start().await;
+        let voicemail = format!(
+            r#"{{"SessionId":"s1","Timestamp":1795448730,"RecordURL":"http://127.0.0.1:{port}/{name}.wav","EndpointUser":13900001234}}"#
+        );
+        tccc(&gateway, "voicemail", &voicemail).await;
+        while gateway.app.fetcher.step().await.unwrap() {}
+        let query = format!("SELECT count(*) FROM call_recording WHERE state = '{state}'");
+        assert_eq!(number(&gateway.pool, &query).await, 1, "{audio} {name}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_officer_hears_a_recording_in_a_real_browser() {
+    let root = folder();
+    fs::write(root.join("good.wav"), wav()).unwrap();
+    let settings = freeswitch(&format!("audio.roots = ['{}']", root.display()));
+    let gateway = night().with(&settings).start().await;
+    let path = root.join("good.wav").display().to_string();
+    push(&gateway, delivered(&"1".repeat(36), "13900001234", &path)).await;
+    push(&gateway, delivered(&"2".repeat(36), "13900001234", &path)).await;
+    while gateway.app.fetcher.step().await.unwrap() {}
+    gateway.clock.set(at("2026-11-24 08:30"));
+    let driver = Driver::start().await;
+    let browser = driver.browser(1366, 768).await;
+    browser.goto(&format!("{}{TICKET}", gateway.base)).await.unwrap();
+    log_in(&browser, "zhao.min").await;
+    browser.goto(&format!("{}{TICKET}", gateway.base)).await.unwrap();
+    appears(&browser, "audio").await;
+    if let Ok(file) = std::env::var("SCREENSHOT") {
+        fs::write(&file, browser.screenshot().await.unwrap()).unwrap();
+        browser.set_window_size(390, 844).await.unwrap();
+        fs::write(format!("{file}.phone.png"), browser.screenshot().await.unwrap()).unwrap();
+    }
+    // A browser plays for a hand only.
+    appears(&browser, "h1").await.click().await.unwrap();
+    let seek = "const a = document.querySelector('audio'); a.muted = true; \
+                a.play().then(() => { a.currentTime = 0.6; }); return true";
+    browser.execute(seek, vec![]).await.unwrap();
+    until("it is heard to its end", async || {
+        let ended = browser.execute("return document.querySelector('audio').ended", vec![]).await;
+        ended.unwrap() == true
+    })
+    .await;
+    browser.close().await.unwrap();
+}
