@@ -23,7 +23,6 @@ use crate::{
         timer::TimerKind,
     },
     offices::Office,
-    relay,
     schedule::TimerKey,
     store::{self, StoreError, ticket::Locked},
 };
@@ -382,8 +381,7 @@ impl Work<'_> {
 
     /// From when staff are told what can wait: now, or the next opening.
     fn opens(&self) -> DateTime<Utc> {
-        let opens = self.deed.office.calendar.next_open(self.now).value;
-        opens + TimeDelta::seconds(if opens > self.now { relay::GATHER_S } else { 0 })
+        self.deed.office.staff_told_from(self.now)
     }
 
     /// No limit runs any more.

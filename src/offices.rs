@@ -3,8 +3,10 @@
 
 use crate::{
     domain::{calendar::WorkingCalendar, id::OfficeId, policy::Policy},
+    relay::GATHER_S,
     store::{self, StoreError},
 };
+use chrono::{DateTime, TimeDelta, Utc};
 use secrecy::SecretSlice;
 use sqlx::PgConnection;
 use std::{
@@ -31,6 +33,16 @@ pub struct Office {
     pub calendar_version: i32,
     /// Signs the links to its tickets.
     pub link_key: SecretSlice<u8>,
+}
+
+impl Office {
+    /// From when the staff are told what can wait: at once while somebody is there, else at the next
+    /// opening, where what came in meanwhile gathers into one digest.
+    #[must_use]
+    pub fn staff_told_from(&self, from: DateTime<Utc>) -> DateTime<Utc> {
+        let opens = self.calendar.next_open(from).value;
+        opens + TimeDelta::seconds(if opens > from { GATHER_S } else { 0 })
+    }
 }
 
 /// All offices, shared and replaced as a whole.

@@ -15,7 +15,6 @@ use crate::{
         ticket::{Evaluation, NotAllowed, State},
     },
     offices::Office,
-    relay::GATHER_S,
     store::{self, StoreError, citizen::NewMessage},
 };
 use chrono::{DateTime, TimeDelta, Utc};
@@ -227,13 +226,6 @@ async fn tell(
     data: serde_json::Value,
     now: DateTime<Utc>,
 ) -> Result<(), StoreError> {
-    let opens = office.calendar.next_open(now).value;
-    let not_before = if urgent {
-        now
-    } else if opens > now {
-        opens + TimeDelta::seconds(GATHER_S)
-    } else {
-        opens
-    };
-    store::citizen::tell(db, office.id, ticket, kind, urgent, data, (now, not_before)).await
+    let not_before = if urgent { now } else { office.staff_told_from(now) };
+    store::ticket::tell(db, (office.id, ticket), kind, urgent, &data, (now, not_before)).await
 }

@@ -11,7 +11,10 @@ use crate::{
 use axum::{
     body::Body,
     extract::{Extension, Path, State},
-    http::{HeaderValue, Method as HttpMethod, Request as HttpRequest, StatusCode, header},
+    http::{
+        HeaderValue, Method as HttpMethod, Request as HttpRequest, StatusCode, header,
+        request::Parts,
+    },
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
@@ -62,14 +65,8 @@ async fn receive(app: &Shared, key: &str, peer: Peer, request: HttpRequest<Body>
         Ok(body) => body,
         Err(refusal) => return refused(kind, refusal),
     };
-    let names: Vec<(&str, &[u8])> =
-        head.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
-    let request = Request {
-        method: if head.method == HttpMethod::GET { Method::Get } else { Method::Post },
-        query: head.uri.query().unwrap_or_default(),
-        headers: &names,
-        body: &body,
-    };
+    let names = header_names(&head);
+    let request = as_adapters_see_it(&head, &names, &body);
     let now = app.clock.now();
     let verified = match channel.hear(request, now) {
         Ok((verified, heard)) => {
@@ -197,6 +194,25 @@ pub(super) async fn keep(
             tracing::warn!(channel, %error, "verified content could not be kept; the sender may try again");
             false
         }
+    }
+}
+
+/// The headers as adapters see them: names in lower case, values raw.
+pub(super) fn header_names(head: &Parts) -> Vec<(&str, &[u8])> {
+    head.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect()
+}
+
+/// A request that was read within its limits.
+pub(super) fn as_adapters_see_it<'a>(
+    head: &'a Parts,
+    headers: &'a [(&'a str, &'a [u8])],
+    body: &'a [u8],
+) -> Request<'a> {
+    Request {
+        method: if head.method == HttpMethod::GET { Method::Get } else { Method::Post },
+        query: head.uri.query().unwrap_or_default(),
+        headers,
+        body,
     }
 }
 

@@ -3,17 +3,15 @@
 
 use super::{
     App,
-    channels::{busy, keep, read, ready, refused},
+    channels::{as_adapters_see_it, busy, header_names, keep, read, ready, refused},
     serve::Peer,
 };
 use crate::{
     calls::{self, Source},
     telemetry,
 };
-use axum::{
-    body::Body, extract::Request as HttpRequest, http::Method as HttpMethod, response::Response,
-};
-use intake_contract::{Method, Quarantine, Request};
+use axum::{body::Body, extract::Request as HttpRequest, response::Response};
+use intake_contract::Quarantine;
 use intake_hotline::PushSource;
 use sha2::{Digest, Sha256};
 use std::time::Instant;
@@ -34,14 +32,8 @@ pub(super) async fn receive(
         Ok(body) => body,
         Err(refusal) => return refused(CHANNEL, refusal),
     };
-    let names: Vec<(&str, &[u8])> =
-        head.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
-    let request = Request {
-        method: if head.method == HttpMethod::GET { Method::Get } else { Method::Post },
-        query: head.uri.query().unwrap_or_default(),
-        headers: &names,
-        body: &body,
-    };
+    let names = header_names(&head);
+    let request = as_adapters_see_it(&head, &names, &body);
     let now = app.clock.now();
     let received = match push.verify(request, Some(peer.address), now) {
         Ok(received) => received,

@@ -693,14 +693,7 @@ impl<'a> Builder<'a> {
         from: DateTime<Utc>,
     ) {
         let Incoming { office, received_at, .. } = waiting;
-        let opens = office.calendar.next_open(from).value;
-        let not_before = if urgent {
-            *received_at
-        } else if opens > from {
-            opens + TimeDelta::seconds(crate::relay::GATHER_S)
-        } else {
-            opens
-        };
+        let not_before = if urgent { *received_at } else { office.staff_told_from(from) };
         let event = &mut self.writes.events[row];
         event.effect = Some(kind);
         event.effect_urgent = Some(urgent);

@@ -457,10 +457,9 @@ impl Scene<'_> {
         kind: &'static str,
         committed: &mut Committed,
     ) -> Result<(), StoreError> {
-        let opens = self.office.calendar.next_open(self.now).value;
-        let wait = TimeDelta::seconds(if opens > self.now { crate::relay::GATHER_S } else { 0 });
-        let office = self.office.id;
-        store::notice::add_effect(self.db, office, ticket, kind, self.now, opens + wait).await?;
+        let (of, data) = ((self.office.id, ticket), serde_json::json!({}));
+        let at = (self.now, self.office.staff_told_from(self.now));
+        store::ticket::tell(self.db, of, kind, false, &data, at).await?;
         self.changed(committed);
         Ok(())
     }

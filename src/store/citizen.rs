@@ -125,35 +125,6 @@ pub async fn make_urgent(
     super::changed("ticket", &done, 1)
 }
 
-/// Something to tell the staff: decided now, told from then on.
-///
-/// # Errors
-/// [`StoreError`].
-pub async fn tell(
-    db: &mut PgConnection,
-    office: OfficeId,
-    ticket: RegisterNumber,
-    kind: &str,
-    urgent: bool,
-    data: serde_json::Value,
-    (now, not_before): (DateTime<Utc>, DateTime<Utc>),
-) -> Result<(), StoreError> {
-    sqlx::query!(
-        "INSERT INTO outbox (office_id, kind, ticket, urgent, data, created_at, not_before)
-         VALUES ($1, $2, $3, $4, $5, $6, $7)",
-        office.0,
-        kind,
-        ticket.as_i64(),
-        urgent,
-        data,
-        now,
-        not_before
-    )
-    .execute(db)
-    .await?;
-    Ok(())
-}
-
 /// Keeps a file's content with its ticket; the same again changes nothing.
 ///
 /// # Errors

@@ -148,32 +148,6 @@ pub async fn take_effects(
         .collect()
 }
 
-/// Enters an effect of a transaction that concerns one ticket.
-///
-/// # Errors
-/// [`StoreError`].
-pub async fn add_effect(
-    db: &mut PgConnection,
-    office: OfficeId,
-    ticket: RegisterNumber,
-    kind: &str,
-    at: DateTime<Utc>,
-    not_before: DateTime<Utc>,
-) -> Result<(), StoreError> {
-    sqlx::query!(
-        "INSERT INTO outbox (office_id, kind, ticket, urgent, created_at, not_before)
-         VALUES ($1, $2, $3, false, $4, $5)",
-        office.0,
-        kind,
-        ticket.as_i64(),
-        at,
-        not_before
-    )
-    .execute(db)
-    .await?;
-    Ok(())
-}
-
 /// A notice to be sent.
 #[derive(Debug)]
 #[expect(missing_docs, reason = "the columns of notice")]
