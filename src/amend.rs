@@ -238,15 +238,13 @@ async fn locked_span(
             Amendment::Unchanged => amended.unchanged += 1,
         }
     }
-    let opens = calendar.next_open(now).value;
-    let gathers = TimeDelta::seconds(if opens > now { relay::GATHER_S } else { 0 });
     amended.timers = store::ticket::write_amendments(
         &mut transaction,
         office.id,
         version,
         &amendments,
         now,
-        opens + gathers,
+        office.staff_told_from(now),
     )
     .await?;
     transaction.commit().await?;

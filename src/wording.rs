@@ -41,6 +41,24 @@ pub fn day(date: NaiveDate, now: DateTime<Utc>) -> String {
     format!("{year}{}月{}日 {}", date.month(), date.day(), weekday(date.weekday()))
 }
 
+/// `11月30日（周一）`, within a sentence for a citizen.
+#[must_use]
+pub fn day_in_sentence(date: NaiveDate, now: DateTime<Utc>) -> String {
+    let day = day(date, now);
+    match day.split_once(' ') {
+        Some((date, weekday)) => format!("{date}（{weekday}）"),
+        None => day,
+    }
+}
+
+/// `11月30日（周一）8:30`: how citizens are told a moment, wherever they read it.
+#[must_use]
+pub fn said(at: DateTime<Utc>, now: DateTime<Utc>) -> String {
+    let clock = clock(at);
+    let clock = clock.strip_prefix('0').unwrap_or(&clock);
+    format!("{}{clock}", day_in_sentence(day_of(at), now))
+}
+
 /// `今天 16:30`, `明天 08:30`, `周五 22:14` within the week around now, else the date.
 #[must_use]
 pub fn moment(at: DateTime<Utc>, now: DateTime<Utc>) -> String {

@@ -85,10 +85,7 @@ pub async fn resume(deed: Deed<'_>) -> Result<Done, DeskError> {
     let due_at = work.locked.ticket.due_at;
     let due = match work.locked.ticket.overdue || work.locked.ticket.provisional {
         true => "会尽快答复您".to_owned(),
-        false => {
-            let day = wording::day(wording::day_of(due_at), work.now);
-            format!("最晚{day} {}前给您答复", wording::clock(due_at))
-        }
+        false => format!("最晚{}前给您答复", wording::said(due_at, work.now)),
     };
     let said = format!("材料收到了，继续办理，{due}。");
     let data = serde_json::json!({ "tell_citizen": true, "text": said });

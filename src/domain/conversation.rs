@@ -69,6 +69,10 @@ pub enum Turn {
     Reopen(RegisterNumber),
     /// What was kept is a new matter.
     OpenHeld,
+    /// What was kept belongs to the open matter.
+    AppendHeld,
+    /// Asked once more: does it belong to this closed matter?
+    AskChoice(RegisterNumber),
     /// Where things stand.
     TellProgress,
     /// How satisfied?
@@ -110,9 +114,10 @@ impl Talk {
         let waits = self.held > 0 || self.question(now).is_some();
         match meaning {
             Meaning::Command(_) => true,
-            Meaning::Statement if has_open => waits,
+            Meaning::Statement if has_open => waits || self.closed_lately(now).is_some(),
             Meaning::Statement => waits || self.beside || self.closed_lately(now).is_some(),
-            Meaning::Bare | Meaning::Greeting => waits || !has_open,
+            Meaning::Bare => waits || !has_open || self.closed_lately(now).is_some(),
+            Meaning::Greeting => waits || !has_open,
         }
     }
 
@@ -134,7 +139,7 @@ impl Talk {
     #[must_use]
     pub fn turn(&self, message: Message<'_>, has_open: bool, now: DateTime<Utc>) -> Turn {
         let question = self.question(now);
-        if let Some(answered) = question.and_then(|question| answer(question, message)) {
+        if let Some(answered) = question.and_then(|question| answer(question, message, has_open)) {
             return answered;
         }
         let beside_open = matches!(question, Some(Question::WhatIsNew(_)));
@@ -153,11 +158,26 @@ impl Talk {
             },
             // 「谢谢」 to our question answers it not: what was kept and what comes stay beside.
             Meaning::Greeting if beside_open && has_open => Turn::AskWhatIsNew,
-            Meaning::Greeting if has_open => Turn::AppendQuietly,
-            Meaning::Greeting => Turn::TellHowToReport,
+            Meaning::Greeting => match question {
+                // Neither a yes nor a no: asked once more.
+                Some(Question::OldOrNew(ticket)) => Turn::AskChoice(ticket),
+                Some(Question::Withdraw(_)) => Turn::AskWithdrawal,
+                Some(Question::Grade(_)) => Turn::AskGrade,
+                _ if has_open => Turn::AppendQuietly,
+                _ => Turn::TellHowToReport,
+            },
             Meaning::Statement if beside_open => Turn::Open,
             Meaning::Bare if beside_open && self.held >= KEPT => Turn::Open,
             Meaning::Bare if beside_open => Turn::HoldForWords,
+            // Soon after closing, beside another open matter: which of the two, or a third?
+            Meaning::Statement | Meaning::Bare if has_open && self.held < KEPT => {
+                match (question, self.closed_lately(now)) {
+                    (Some(Question::OldOrNew(ticket)), _) | (_, Some(ticket)) => {
+                        Turn::HoldForChoice(ticket)
+                    }
+                    _ => Turn::Append,
+                }
+            }
             Meaning::Statement | Meaning::Bare if has_open => Turn::Append,
             Meaning::Statement | Meaning::Bare if self.held >= KEPT => Turn::Open,
             Meaning::Statement | Meaning::Bare => {
@@ -177,7 +197,7 @@ impl Talk {
 }
 
 /// What a message means as the answer to a question; `None` when it is none.
-fn answer(question: Question, message: Message<'_>) -> Option<Turn> {
+fn answer(question: Question, message: Message<'_>, has_open: bool) -> Option<Turn> {
     let text = plain(message.text);
     match (question, message.meaning) {
         (Question::OldOrNew(_), Meaning::Command(Command::NewMatter)) => Some(Turn::OpenHeld),
@@ -186,6 +206,7 @@ fn answer(question: Question, message: Message<'_>) -> Option<Turn> {
             "1" | "是" | "老的" | "旧的" | "原来的" | "原件" | "原单" | "补充原单" | "补充"
             | "还是那件" | "那件" => Some(Turn::Reopen(ticket)),
             "2" | "不是" | "新的" | "新" | "新事" | "新的事" => Some(Turn::OpenHeld),
+            "3" if has_open => Some(Turn::AppendHeld),
             _ => None,
         },
         (Question::Grade(ticket), _) => grade(&text).map(|grade| Turn::Grade(ticket, grade)),
@@ -217,8 +238,18 @@ fn grade(text: &str) -> Option<Evaluation> {
     })
 }
 
-/// An option of a question that was sent as a menu: `grade/2026000000123/1`, the ticket's key and
-/// the grade. Whose ticket it is is for the caller to check: old options stay tappable.
+/// The options of the question how satisfied the citizen is (R7.d), for a message whose options can
+/// be tapped: what comes back, and what is read.
+#[must_use]
+pub fn grade_options(ticket: RegisterNumber) -> Vec<(String, String)> {
+    let option = |(n, grade): (usize, Evaluation)| {
+        (format!("grade/{}/{}", ticket.as_i64(), n + 1), grade.label().to_owned())
+    };
+    Evaluation::ALL.into_iter().enumerate().map(option).collect()
+}
+
+/// An option of [`grade_options`], tapped. Whose ticket it is is for the caller to check: old
+/// options stay tappable.
 fn chosen(id: &str) -> Option<Turn> {
     let (ticket, number) = id.strip_prefix("grade/")?.split_once('/')?;
     let ticket = RegisterNumber::from_i64(ticket.parse().ok()?).ok()?;
@@ -301,6 +332,15 @@ mod tests {
         assert_eq!(new.turn(PHOTO, true, now()), Turn::HoldForWords);
         let thanks = Message { meaning: &Meaning::Greeting, text: "谢谢" };
         assert_eq!(new.turn(thanks, true, now()), Turn::AskWhatIsNew);
+    }
+
+    #[test]
+    fn r7_d_every_option_that_is_offered_means_its_grade_when_it_is_tapped() {
+        for ((id, words), grade) in grade_options(number(7)).into_iter().zip(Evaluation::ALL) {
+            let command = Meaning::Command(Command::Choice(id));
+            let message = Message { meaning: &command, text: &words };
+            assert_eq!(Talk::default().turn(message, true, now()), Turn::Grade(number(7), grade));
+        }
     }
 
     #[test]

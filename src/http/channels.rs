@@ -97,6 +97,10 @@ async fn receive(app: &Shared, key: &str, peer: Peer, request: HttpRequest<Body>
                 let item = Quarantine { source, source_id, reason, raw: raw.to_vec() };
                 keep(app, *office, kind, &item, now).await
             };
+            // RD3.2, as the intake judges it.
+            let alarms = app.offices.get(*office).is_some_and(|office| {
+                submission.urgent || office.policy.sounds_urgent(&submission.text)
+            });
             let accepted = match submission.channel {
                 ChannelKind::Hotline => calls::accept(app, *office, *submission).await,
                 _ => app.intake.accept(*office, *submission).await,
@@ -111,6 +115,9 @@ async fn receive(app: &Shared, key: &str, peer: Peer, request: HttpRequest<Body>
                     let prefix = app.offices.get(*office).map(|o| o.prefix.clone());
                     let mut outcome = accepted.outcome(prefix.as_deref().unwrap_or_default());
                     with_pages(app, *office, prefix.as_deref(), &accepted, &mut outcome);
+                    if let Outcome::Durable { receipt, .. } = &mut outcome {
+                        receipt.alarms = alarms;
+                    }
                     ready(respond(&outcome, app.clock.now()))
                 }
                 Err(AcceptError::Busy(Busy { retry_after_s })) => {

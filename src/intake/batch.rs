@@ -624,7 +624,11 @@ impl<'a> Builder<'a> {
         // RD3.2: what is added to an emergency is told at any hour as well.
         let urgent = head.urgent;
         let first_growth = matches!(head.grows, Grows::Open(was) if head.events == was + 1);
-        let made = Made { appended: true, asks: false, ..head.made };
+        let stood = match head.made.stood {
+            Stood::InHand if contact => Stood::ContactNoted,
+            stood => stood,
+        };
+        let made = Made { appended: true, asks: false, stood, ..head.made };
         let quietly = submission.meaning == Meaning::Greeting;
         if (first_growth && !quietly) || becomes_urgent {
             // Not at once: a burst is told as one (the relay joins what is pending for a ticket).

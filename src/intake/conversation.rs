@@ -70,18 +70,25 @@ pub(super) async fn take(
     let mut committed = Committed::default();
     let told = match turn {
         Turn::Append | Turn::AppendQuietly => {
-            Told::Made(scene.register(Some(incoming), &mut committed).await?)
+            let closed = scene.talk.closed;
+            let (made, _) = scene.register(Some(incoming), &mut committed).await?;
+            if turn == Turn::AppendQuietly {
+                scene.talk.closed = closed;
+            }
+            Told::Made(made)
         }
         Turn::Open => {
             scene.set_open_aside().await?;
-            Told::Made(scene.register(Some(incoming), &mut committed).await?)
+            Told::Made(scene.register(Some(incoming), &mut committed).await?.0)
         }
-        Turn::OpenHeld => {
+        Turn::OpenHeld | Turn::AppendHeld => {
             // The old matter may have been taken up again since it was asked.
-            scene.set_open_aside().await?;
-            let made = scene.register(None, &mut committed).await?;
-            store::conversation::record_made(scene.db, office.id, submission, digest, now, &made)
-                .await?;
+            if turn == Turn::OpenHeld {
+                scene.set_open_aside().await?;
+            }
+            let (made, seq) = scene.register(None, &mut committed).await?;
+            let identity = (submission, digest, now);
+            store::conversation::record_made(scene.db, office.id, identity, &made, seq).await?;
             Told::Made(made)
         }
         other => {
@@ -162,12 +169,13 @@ impl Scene<'_> {
     }
 
     /// Grows the open ticket or makes a new one, of what came (recording what its sender is told)
-    /// and of what was kept.
+    /// and of what was kept. With the place of the first of it in the ticket's trail where nothing
+    /// came.
     async fn register(
         &mut self,
         incoming: Option<&Incoming>,
         committed: &mut Committed,
-    ) -> Result<Made, StoreError> {
+    ) -> Result<(Made, i32), StoreError> {
         let kept = match self.talk.held {
             0 => Vec::new(),
             _ => store::conversation::held(self.db, self.office.id, self.thread).await?,
@@ -178,13 +186,13 @@ impl Scene<'_> {
         kept.sort_by_key(|(incoming, _)| incoming.submission.text.is_empty());
         let mut builder = Builder::new(self.settings.quiet);
         let mut made = match incoming {
-            Some(incoming) => Some(builder.add(incoming, &self.seen)?),
+            Some(incoming) => Some((builder.add(incoming, &self.seen)?, 1)),
             None => None,
         };
         let mut joined = Vec::new();
         for (incoming, held) in &kept {
             let (joins, seq) = builder.join(incoming, &self.seen)?;
-            made.get_or_insert(joins);
+            made.get_or_insert((joins, seq));
             joined.push((held, joins.ticket, seq));
         }
         let nothing = StoreError::RowCount { table: "held", changed: 0, wanted: 1 };
@@ -202,6 +210,8 @@ impl Scene<'_> {
         if matches!(self.talk.question, Some((Question::OldOrNew(_) | Question::WhatIsNew(_), _))) {
             self.talk.question = None;
         }
+        // What comes from now on belongs where this went: about the closed one it was asked.
+        self.talk.closed = None;
         committed.add(done);
         Ok(made)
     }
@@ -225,7 +235,18 @@ impl Scene<'_> {
             self.talk.scene = Some(scene.clone());
         }
         let said = match turn {
-            Turn::Append | Turn::AppendQuietly | Turn::Open | Turn::OpenHeld => Said::HowToReport,
+            Turn::Append | Turn::AppendQuietly | Turn::Open | Turn::OpenHeld | Turn::AppendHeld => {
+                Said::HowToReport
+            }
+            Turn::AskChoice(ticket) => {
+                let by_itself_at = self.talk.by_itself_at.unwrap_or(self.now);
+                Said::OldOrNew {
+                    number: self.number(ticket),
+                    open: self.open(),
+                    by_itself_at,
+                    again: true,
+                }
+            }
             Turn::HoldForWords => {
                 let again = self.talk.held > 0;
                 Said::WordsWanted { by_itself_at: self.hold(incoming).await?, again }
@@ -235,7 +256,12 @@ impl Scene<'_> {
                 let again = self.talk.held > 0 && asked == Some(Question::OldOrNew(ticket));
                 let by_itself_at = self.hold(incoming).await?;
                 self.ask(Question::OldOrNew(ticket));
-                Said::OldOrNew { number: self.number(ticket), by_itself_at, again }
+                Said::OldOrNew {
+                    number: self.number(ticket),
+                    open: self.open(),
+                    by_itself_at,
+                    again,
+                }
             }
             Turn::Reopen(ticket) => self.reopen(ticket, committed).await?,
             Turn::TellProgress => Said::Progress(self.standings().await?),
@@ -270,6 +296,11 @@ impl Scene<'_> {
 
     fn number(&self, ticket: RegisterNumber) -> String {
         ticket.display(&self.office.prefix)
+    }
+
+    /// The number of the matter that grows.
+    fn open(&self) -> Option<String> {
+        self.seen.open_ticket.map(|open| self.number(open.ticket))
     }
 
     fn ask(&mut self, question: Question) {

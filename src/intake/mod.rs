@@ -257,6 +257,7 @@ impl Accepted {
                 kept: match (made.appended, made.stood) {
                     (false, _) => Kept::Registered,
                     (true, Stood::InHand) => Kept::Appended,
+                    (true, Stood::ContactNoted) => Kept::AppendedContact,
                     (true, Stood::AwaitingCitizen) => Kept::AppendedWhileWaiting,
                     (true, Stood::Answered) => Kept::AppendedAfterAnswer,
                 },
@@ -269,6 +270,7 @@ impl Accepted {
                     provisional: made.provisional,
                     asks_contact: made.asks,
                     page: None,
+                    alarms: false,
                 },
             },
         }

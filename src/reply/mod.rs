@@ -21,11 +21,11 @@ pub use words::{Words, words};
 use crate::{
     citizen::token::Links,
     clock::Clock,
-    domain::id::OfficeId,
+    domain::{conversation::grade_options, id::OfficeId},
     lifecycle::Wake,
     offices::{Office, Offices},
     platform::{Accounts, Sending},
-    relay::{GATHER_S, Lane, Relay, UnderWay},
+    relay::{Lane, Relay, UnderWay},
     store::{
         self, StoreError,
         heard::Standing,
@@ -395,7 +395,15 @@ impl Replies {
         let openid = Openid::new(citizen.as_str());
         let sent = match (path, ways.template(path, due.kind)) {
             (Path::Custom, _) => {
-                let text = CustomMessage::Text(words.within(MESSAGE_LIMIT));
+                let text = words.within(MESSAGE_LIMIT);
+                // R7.d: judged where it is read, by a tap.
+                let text = match due.kind {
+                    Telling::Resolved => {
+                        let head = format!("{text}\n您对办理结果满意吗？请点选：");
+                        CustomMessage::Choice { head, options: grade_options(due.ticket) }
+                    }
+                    _ => CustomMessage::Text(text),
+                };
                 let reserve = if is_staffs_own(due.kind) { 0 } else { RESERVED_FOR_STAFF };
                 let sent = account.platform.send_custom(&openid, &text, reserve, now).await;
                 sent.map(|()| None)
@@ -534,9 +542,7 @@ impl Replies {
         if due.kind == Telling::Claimed {
             return self.move_on(due, &Then::Failed).await;
         }
-        let opens = office.calendar.next_open(now).value;
-        let told_from = opens + TimeDelta::seconds(GATHER_S);
-        let told_from = if office.calendar.is_open(now) { now } else { told_from };
+        let told_from = office.staff_told_from(now);
         let moved = store::within(CALL_WITHIN, async {
             let mut db = self.pool.acquire().await?;
             let mut transaction = db.begin().await?;

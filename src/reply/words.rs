@@ -55,9 +55,7 @@ pub fn words(
     let at = |key: &str| -> Option<DateTime<Utc>> {
         facts.get(key).and_then(|at| serde_json::from_value(at.clone()).ok())
     };
-    let said = |at: DateTime<Utc>| {
-        format!("{} {}", wording::day(wording::day_of(at), now), wording::clock(at))
-    };
+    let said = |at: DateTime<Utc>| wording::said(at, now);
     let number = ticket.display(&office.prefix);
     let matter = format!("您反映的事项（编号 {number}）");
     let due = at("due_at");
@@ -184,19 +182,19 @@ mod tests {
             (
                 Telling::Claimed,
                 json!({ "who": "赵敏", "due_at": DUE }),
-                "您好，您反映的事项（编号 BCS-2026-000012）已由工作人员赵敏受理，负责到底，最晚11月26日 周四 16:30前答复您。",
+                "您好，您反映的事项（编号 BCS-2026-000012）已由工作人员赵敏受理，负责到底，最晚11月26日（周四）16:30前答复您。",
                 "已受理",
             ),
             (
                 Telling::Raised,
                 json!({ "level": 3, "due_at": DUE }),
-                "您好，您反映的事项（编号 BCS-2026-000012）在承诺的时间内没有办完，很抱歉。已报中心班子督办，最晚11月26日 周四 16:30前答复您。",
+                "您好，您反映的事项（编号 BCS-2026-000012）在承诺的时间内没有办完，很抱歉。已报中心班子督办，最晚11月26日（周四）16:30前答复您。",
                 "已升级",
             ),
             (
                 Telling::Awaiting,
                 json!({ "missing": "身份证复印件", "until": DUE }),
-                "您好，您反映的事项（编号 BCS-2026-000012）还需要您补充：身份证复印件。请在11月26日 周四 16:30前补齐，我们收到后继续办理。",
+                "您好，您反映的事项（编号 BCS-2026-000012）还需要您补充：身份证复印件。请在11月26日（周四）16:30前补齐，我们收到后继续办理。",
                 "待补材料",
             ),
             (

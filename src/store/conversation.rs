@@ -251,22 +251,22 @@ pub async fn record(
     Ok(())
 }
 
-/// Records the identity of an answer that made a ticket of what was kept before it.
+/// Records the identity of an answer that took what was kept before it into a ticket, where the
+/// first of it has the place `seq`.
 ///
 /// # Errors
 /// As [`record`].
 pub async fn record_made(
     db: &mut PgConnection,
     office: OfficeId,
-    submission: &Submission,
-    digest: &[u8; 32],
-    received_at: DateTime<Utc>,
+    (submission, digest, received_at): (&Submission, &[u8; 32], DateTime<Utc>),
     made: &super::intake::Made,
+    seq: i32,
 ) -> Result<(), StoreError> {
     sqlx::query!(
         "INSERT INTO inbound (office_id, source, source_id, digest, received_at, ticket, seq,
-            appended, follow_up_at, due_at, provisional, asks)
-         VALUES ($1, $2, $3, $4, $5, $6, 1, false, $7, $8, $9, $10)",
+            appended, follow_up_at, due_at, provisional, asks, stood)
+         VALUES ($1, $2, $3, $4, $5, $6, $11, $12, $7, $8, $9, $10, $13)",
         office.0,
         submission.source,
         submission.source_id,
@@ -276,7 +276,10 @@ pub async fn record_made(
         made.follow_up_at,
         made.due_at,
         made.provisional,
-        made.asks
+        made.asks,
+        seq,
+        made.appended,
+        made.stood.stored()
     )
     .execute(db)
     .await?;

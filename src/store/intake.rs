@@ -108,6 +108,8 @@ pub enum Stood {
     AwaitingCitizen,
     /// It was answered.
     Answered,
+    /// It is being handled, and these words gave a name or a telephone (R7.2).
+    ContactNoted,
 }
 
 impl Stood {
@@ -127,6 +129,7 @@ impl Stood {
             Self::InHand => None,
             Self::AwaitingCitizen => Some(1),
             Self::Answered => Some(2),
+            Self::ContactNoted => Some(3),
         }
     }
 
@@ -134,6 +137,7 @@ impl Stood {
         match stored {
             Some(1) => Self::AwaitingCitizen,
             Some(2) => Self::Answered,
+            Some(3) => Self::ContactNoted,
             _ => Self::InHand,
         }
     }

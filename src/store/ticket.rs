@@ -770,9 +770,21 @@ pub async fn take_over(
         ended.thread,
         if ended.urgent { 0_i16 } else { 1 }
     )
+    .execute(&mut *db)
+    .await?;
+    super::changed("ticket", &done, 1)?;
+    // It goes on where the citizen's messages grow: there is nothing closed to ask about.
+    sqlx::query!(
+        "UPDATE conversation SET closed_ticket = NULL, closed_at = NULL
+         WHERE office_id = $1 AND closed_ticket = $3
+             AND thread = (SELECT thread FROM ticket WHERE office_id = $1 AND ticket = $2)",
+        office.0,
+        ticket.as_i64(),
+        ended.number.as_i64()
+    )
     .execute(db)
     .await?;
-    super::changed("ticket", &done, 1)
+    Ok(())
 }
 
 /// Says of a new ticket of whose messages it was made. It is the same citizen's, beside the one that

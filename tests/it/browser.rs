@@ -336,7 +336,9 @@ async fn an_answer_is_written_by_keyboard_outlives_a_reload_and_is_gone_once_it_
     let form = appears(&browser, ANSWER).await;
     assert!(form.is_displayed().await.unwrap(), "a form that is half written is open");
     appears(&browser, "form[action$=resolve] button").await.click().await.unwrap();
-    assert!(words(&browser, ".done").await.contains("已答复群众"));
+    // The page before had a message of its own.
+    let answered = async || words(&browser, ".done").await.contains("已答复群众");
+    until("the page says that it was answered", answered).await;
     let drafts =
         "return Object.keys(sessionStorage).filter((key) => key.startsWith('draft:')).length";
     assert_eq!(browser.execute(drafts, Vec::new()).await.unwrap(), 0);

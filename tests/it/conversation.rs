@@ -255,7 +255,7 @@ async fn r7_2_name_and_telephone_are_asked_for_once_and_recognised_in_what_follo
     let reply = says(&gateway, "社保卡办不下来", "1").await;
     assert!(reply.contains("请回复您的姓名和电话") && reply.contains("不影响办理"), "{reply}");
     let reply = says(&gateway, "王芳 139 0000 1234", "2").await;
-    assert!(!reply.contains("姓名"), "{reply}");
+    assert!(reply.contains("已记下您的联系方式") && !reply.contains("姓名"), "{reply}");
     let ticket = gateway.api("/tickets/BCS-2026-000001").await.json();
     assert_eq!(ticket["citizen"]["name"], "王芳");
     assert_eq!(ticket["citizen"]["phone"], "13900001234");
@@ -334,7 +334,17 @@ async fn a_second_matter_is_started_while_one_is_open_and_each_keeps_its_own() {
     assert!(progress.contains("BCS-2026-000002：已登记"), "{progress}");
     // When the second is over, what follows belongs to the first again.
     close(&gateway, 2).await;
-    let grown = says(&gateway, "灯还没修", "7").await;
+    // Which it is about is asked, since one was closed just now; the open one is among the answers.
+    let asked = says(&gateway, "灯还没修", "7").await;
+    assert!(asked.contains("BCS-2026-000002 已办结"), "{asked}");
+    assert!(asked.contains("正在办的 BCS-2026-000001，请回复 3"), "{asked}");
+    assert!(says(&gateway, "好的", "70").await.contains("回复 3"), "a nod is no answer");
+    let grown = says(&gateway, "3", "71").await;
+    assert!(grown.contains("补充到您的反映 BCS-2026-000001"), "{grown}");
+    assert_eq!(says(&gateway, "3", "71").await, grown);
+    assert_eq!(messages(&gateway, 1).await, 2);
+    // It was asked once: what follows belongs where this went.
+    let grown = says(&gateway, "天黑了看不见", "8").await;
     assert!(grown.contains("补充到您的反映 BCS-2026-000001"), "{grown}");
     is_sound(&gateway).await;
 }
@@ -400,6 +410,16 @@ async fn who_asks_for_a_person_is_told_how_and_the_handler_is_told_too() {
     assert_eq!(number(&gateway.pool, told).await, 1);
     assert!(says(&gateway, "帮助", "3").await.contains("回复“进度”"));
     is_sound(&gateway).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rd3_2_who_is_in_danger_is_told_that_somebody_is_told_now() {
+    let gateway = Spec::at(at("2026-11-28 22:14")).start().await;
+    let reply = says(&gateway, "再拖下去我就跳楼", "1").await;
+    assert!(reply.starts_with("您说的情况紧急，我们马上通知值班领导"), "{reply}");
+    assert!(reply.contains("BCS-2026-000001"), "{reply}");
+    assert_eq!(says(&gateway, "再拖下去我就跳楼", "1").await, reply);
+    assert!(!says(&gateway, "社保卡的事", "2").await.contains("紧急"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -205,7 +205,7 @@ async fn who_has_written_is_told_by_custom_message_and_two_are_kept_for_the_staf
     let first = world.told().remove(0).text;
     assert!(first.contains("已由工作人员受理"), "{first}");
     assert!(first.contains(&named(ticket)), "{first}");
-    assert!(first.contains("最晚11月25日 周三 16:30前答复您"), "{first}");
+    assert!(first.contains("最晚11月25日（周三）16:30前答复您"), "{first}");
     // An officer's own words may use the two.
     for n in 0..3 {
         world.effect("said", ticket, &json!({ "text": format!("请来窗口取卡 {n}") })).await;
@@ -222,6 +222,34 @@ async fn who_has_written_is_told_by_custom_message_and_two_are_kept_for_the_staf
     world.step().await;
     assert_eq!(world.ways()[7..], [How::Custom]);
     assert!(world.told()[7].text.contains("已有结果：卡已制好。"));
+    world.gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r7_d_the_answer_brings_the_grades_and_a_tap_on_one_judges_it() {
+    let world = World::at("2026-11-24 09:00").await;
+    let ticket = world.writes().await;
+    let desk = Desk::login(&world.gateway, "zhao.min").await;
+    let csrf = desk.csrf().await;
+    let answer = [("outcome", "solved"), ("opinion", "已制卡"), ("answer", "卡已制好")];
+    for (action, form) in [("claim", &answer[..0]), ("resolve", &answer[..])] {
+        let page = format!("/desk/tickets/{}", named(ticket));
+        let seen = desk.hidden(&page, "seen").await;
+        let form = [&[("csrf", csrf.as_str()), ("seen", seen.as_str())], form].concat();
+        assert_eq!(desk.post(&format!("{page}/{action}"), &form).await.status, 303, "{action}");
+    }
+    world.step().await;
+    let told = world.told().pop().unwrap();
+    assert!(told.text.contains("已有结果：卡已制好。"), "{}", told.text);
+    assert_eq!(told.options.len(), 5);
+    let (id, words) = told.options[3].clone();
+    assert_eq!(words, "不满意");
+    world.standin.act(&world.openid, Act::Choose(id, words)).await;
+    let judged = "SELECT count(*) FROM ticket WHERE state = 'evaluated'
+                  AND state_data ->> 'evaluation' = 'dissatisfied'";
+    assert_eq!(number(&world.gateway.pool, judged).await, 1);
+    let talk = world.standin.talk(&world.openid);
+    assert!(talk.last().unwrap().text.contains("带班领导会看到"), "{talk:?}");
     world.gateway.stop().await;
 }
 
@@ -666,7 +694,7 @@ async fn a_text_message_is_repeated_under_one_identity_until_it_is_taken() {
     assert_eq!(came.len(), 3);
     assert!(came.iter().all(|one| one.body == came[0].body));
     let text = came[0].json()["text"].as_str().unwrap().to_owned();
-    assert!(text.contains("还需要您补充：身份证。请在11月30日 周一 16:30前补齐"), "{text}");
+    assert!(text.contains("还需要您补充：身份证。请在11月30日（周一）16:30前补齐"), "{text}");
     let reply = world.shown(ticket).await.remove(0);
     assert_eq!((reply["state"].as_str(), reply["kind"].as_str()), (Some("sent"), Some("awaiting")));
     world.gateway.stop().await;
@@ -758,7 +786,7 @@ async fn officers_words_go_at_any_hour_and_what_happens_by_itself_waits_for_the_
         ("2026-11-25 07:59", 1, ""),
         ("2026-11-25 08:00", 2, "已登记"),
         ("2026-11-25 08:29", 2, ""),
-        ("2026-11-25 08:30", 3, "已报中心班子督办，最晚11月27日 周五 16:30前答复您"),
+        ("2026-11-25 08:30", 3, "已报中心班子督办，最晚11月27日（周五）16:30前答复您"),
     ] {
         world.gateway.clock.set(at(time));
         world.step().await;

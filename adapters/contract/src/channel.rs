@@ -124,6 +124,8 @@ pub struct Receipt {
     pub asks_contact: bool,
     /// The citizen's page of this ticket, where there is one.
     pub page: Option<String>,
+    /// RD3.2: the words made it an emergency, of which the lead on duty is told at any hour.
+    pub alarms: bool,
 }
 
 /// Where one of a citizen's matters stands: facts, not words.
@@ -170,6 +172,9 @@ pub enum Said {
     OldOrNew {
         /// The closed matter.
         number: String,
+        /// Another one that is open: it may be about that one.
+        #[serde(default)]
+        open: Option<String>,
         /// When it is registered as a new one without an answer.
         by_itself_at: DateTime<Utc>,
         /// It was asked before.
@@ -249,6 +254,8 @@ pub enum Kept {
     AppendedWhileWaiting,
     /// The same, after the matter was answered: there is no date to promise any more.
     AppendedAfterAnswer,
+    /// The same, and it gave the name or the telephone that the form needs (R7.2).
+    AppendedContact,
 }
 
 /// Why nothing could be kept just now. The sender should try again.

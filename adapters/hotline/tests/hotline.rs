@@ -184,6 +184,7 @@ fn new_is_202_and_a_repeat_200_with_the_same_number() {
         provisional: false,
         asks_contact: false,
         page: None,
+        alarms: false,
     };
     let answer = |outcome: Outcome| match signed(BODY, TIMESTAMP) {
         Ok(Verified::Submit { respond, .. }) => respond(&outcome, at(TIMESTAMP)),

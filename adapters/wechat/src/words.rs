@@ -56,13 +56,24 @@ impl ServiceWords {
                 "收到了，已经留好。请再用文字说一说是什么事，我们马上登记。没有文字的话，{}也会登记。",
                 clock(*by_itself_at)
             ),
-            Said::OldOrNew { number, again: true, .. } => format!(
-                "收到了，已经留好。请告诉我们：是 {number} 那件事，回复 1；是新的事，回复 2。"
+            Said::OldOrNew { number, open, again: true, .. } => format!(
+                "已经留好。请告诉我们：是 {number} 那件事，回复 1；是新的事，回复 2{}。",
+                open.as_ref()
+                    .map(|open| format!("；是正在办的 {open}，回复 3"))
+                    .unwrap_or_default()
             ),
-            Said::OldOrNew { number, by_itself_at, .. } => format!(
-                "收到了，已经留好。您的反映 {number} 已办结。您说的还是那件事，请回复 1，我们接着办；是新的事，请回复 2。不回复的话，{}按新的反映登记。",
-                clock(*by_itself_at)
-            ),
+            Said::OldOrNew { number, open, by_itself_at, .. } => {
+                let (third, else_to) = match open {
+                    Some(open) => {
+                        (format!("；是正在办的 {open}，请回复 3"), format!("补充到 {open}"))
+                    }
+                    None => (String::new(), "按新的反映登记".to_owned()),
+                };
+                format!(
+                    "收到了，已经留好。您的反映 {number} 已办结。您说的还是那件事，请回复 1，我们接着办；是新的事，请回复 2{third}。不回复的话，{}{else_to}。",
+                    clock(*by_itself_at)
+                )
+            }
             Said::NextIsNew { number } => format!(
                 "好的。您接下来发的内容会另登记一件，和 {number} 分开办理。请说明：办什么事、在哪里办、卡在哪一步。"
             ),
@@ -140,7 +151,16 @@ impl ServiceWords {
             format!("最晚{}前给您答复", said(receipt.due_at))
         };
         let number = &receipt.number;
-        match kept {
+        // The relay tells them as soon as this is answered; a promise of Monday would be cruel here.
+        let alarm = if receipt.alarms {
+            "您说的情况紧急，我们马上通知值班领导。有生命危险时，请立即拨打 110 或 120。"
+        } else {
+            ""
+        };
+        let told = match kept {
+            Kept::AppendedContact => {
+                format!("已记下您的联系方式，补充到您的反映 {number}。{due}。")
+            }
             Kept::Registered => {
                 let starts = match receipt.follow_up_at {
                     Some(_) if receipt.provisional => "我们上班后开始办理".to_owned(),
@@ -164,7 +184,8 @@ impl ServiceWords {
                 "已收到，补充到您的反映 {number}，经办人会看到。这件事已经答复过，还没评价的，请回复“评价”告诉我们是否满意。"
             ),
             Kept::Appended => format!("已收到，补充到您的反映 {number}。{due}。"),
-        }
+        };
+        format!("{alarm}{told}")
     }
 }
 

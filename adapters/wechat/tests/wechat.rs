@@ -429,6 +429,7 @@ fn outcome_of(sequence: u32) -> Outcome {
             provisional: false,
             asks_contact: false,
             page: None,
+            alarms: false,
         },
     }
 }

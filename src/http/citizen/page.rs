@@ -3,12 +3,13 @@
 use super::{
     Contact, Failure, Opened, Query, html,
     trail::{self, Step},
-    words::{self, Promise, outcome_detail, said},
+    words::{self, Promise, outcome_detail},
 };
 use crate::{
     domain::ticket::{Outcome, State},
     http::Shared,
     store::{self, ticket::Whole},
+    wording::said,
 };
 use askama::Template;
 use axum::{extract::State as Of, http::StatusCode, response::Response};

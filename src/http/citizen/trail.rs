@@ -1,10 +1,11 @@
 //! A ticket's trail as the citizen may see it: what was done for them and what they did, without
 //! names of staff and without what is written for the house.
 
-use super::words::{outcome, outcome_detail, said};
+use super::words::{outcome, outcome_detail};
 use crate::{
     domain::{event::Happened, level::Level, ticket::Outcome, timer::TimerKind},
     store::ticket::{EventRow, Whole},
+    wording::said,
 };
 use chrono::{DateTime, Utc};
 

@@ -150,7 +150,7 @@ fn line(app: &Shared, office: &Office, row: OwnRow, now: DateTime<Utc>) -> Optio
         stands: stands_briefly(&row.state),
         open: row.state != "closed",
         problem,
-        came: super::words::day(wording::day_of(row.registered_at), now),
+        came: wording::day_in_sentence(wording::day_of(row.registered_at), now),
     })
 }
 

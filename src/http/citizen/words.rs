@@ -8,24 +8,9 @@ use crate::{
     },
     offices::Office,
     store::queue::QueueRow,
-    wording,
+    wording::{self, said},
 };
 use chrono::{DateTime, NaiveDate, Utc};
-
-/// `11月30日（周一）8:30`, with the year when it is another one: read later, so never 今天.
-pub(super) fn said(at: DateTime<Utc>, now: DateTime<Utc>) -> String {
-    let clock = wording::clock(at);
-    format!("{}{}", day(wording::day_of(at), now), clock.strip_prefix('0').unwrap_or(&clock))
-}
-
-/// `11月30日（周一）`.
-pub(super) fn day(date: NaiveDate, now: DateTime<Utc>) -> String {
-    let day = wording::day(date, now);
-    match day.split_once(' ') {
-        Some((date, weekday)) => format!("{date}（{weekday}）"),
-        None => day,
-    }
-}
 
 /// How a matter ended.
 pub(super) fn outcome(outcome: &Outcome) -> &'static str {
@@ -134,7 +119,7 @@ fn reasons(row: &QueueRow, office: &Office, why: &Why, now: DateTime<Utc>) -> Ve
     let counted = why.days.iter().filter(|day| day.counted.is_some()).count();
     says.push(format!(
         "{}受理，当天不算，从下一个工作日起算 {counted} 个工作日。",
-        day(why.received_day, now)
+        wording::day_in_sentence(why.received_day, now)
     ));
     let came = wording::day_of(row.registered_at);
     let before = came
@@ -158,9 +143,13 @@ fn reasons(row: &QueueRow, office: &Office, why: &Why, now: DateTime<Utc>) -> Ve
     says.extend(runs.into_iter().map(|(first, last, reason)| {
         let is = if reason == Reason::Weekend { "是" } else { "" };
         if first == last {
-            format!("{}{is}{reason}，不算。", day(first, now))
+            format!("{}{is}{reason}，不算。", wording::day_in_sentence(first, now))
         } else {
-            format!("{}到{}{is}{reason}，不算。", day(first, now), day(last, now))
+            format!(
+                "{}到{}{is}{reason}，不算。",
+                wording::day_in_sentence(first, now),
+                wording::day_in_sentence(last, now)
+            )
         }
     }));
     says
