@@ -47,7 +47,9 @@ CREATE INDEX ticket_thread_beside ON ticket (office_id, thread)
 -- What the sender was answered where it was no ticket's number, and whether it was asked for name
 -- and telephone, and how its ticket stood when it grew: a repeat is answered in the same way.
 ALTER TABLE inbound ADD COLUMN said jsonb, ADD COLUMN asks boolean,
-    ADD COLUMN stood smallint;             -- 1: the ticket waited for the citizen, 2: it was answered
+    -- 1: the ticket waited for the citizen, 2: it was answered, 3: it was in hand, and the words gave
+    -- a name or a telephone.
+    ADD COLUMN stood smallint;
 
 -- Grows with every turn of a conversation in the office: a batch that was decided without looking,
 -- or looked before, notices that something was kept meanwhile (src/store/intake.rs).

@@ -395,14 +395,13 @@ impl Replies {
         let openid = Openid::new(citizen.as_str());
         let sent = match (path, ways.template(path, due.kind)) {
             (Path::Custom, _) => {
-                let text = words.within(MESSAGE_LIMIT);
-                // R7.d: judged where it is read, by a tap.
                 let text = match due.kind {
-                    Telling::Resolved => {
-                        let head = format!("{text}\n您对办理结果满意吗？请点选：");
-                        CustomMessage::Choice { head, options: grade_options(due.ticket) }
-                    }
-                    _ => CustomMessage::Text(text),
+                    // R7.d: judged where it is read, by a tap.
+                    Telling::Resolved => CustomMessage::Choice {
+                        head: words.above_grades(MESSAGE_LIMIT),
+                        options: grade_options(due.ticket),
+                    },
+                    _ => CustomMessage::Text(words.within(MESSAGE_LIMIT)),
                 };
                 let reserve = if is_staffs_own(due.kind) { 0 } else { RESERVED_FOR_STAFF };
                 let sent = account.platform.send_custom(&openid, &text, reserve, now).await;

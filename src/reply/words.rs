@@ -13,8 +13,10 @@ use serde_json::Value;
 /// What a citizen is told.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Words {
-    /// What there is to say; an officer on the telephone says this.
-    pub body: String,
+    /// What there is to say.
+    body: String,
+    /// How to judge it, where there is something to judge (R7.d).
+    judge: &'static str,
     /// How to reach a person, and the page.
     tail: String,
     /// How the matter stands, in five characters at most: a template's `phrase`.
@@ -26,17 +28,33 @@ pub struct Words {
 }
 
 impl Words {
+    /// What an officer says on the telephone.
+    #[must_use]
+    pub fn spoken(&self) -> String {
+        format!("{}{}", self.body, self.judge)
+    }
+
     /// All of it in at most `limit` bytes: where it is longer, what there is to say is cut, never
     /// how to reach somebody.
     #[must_use]
     pub fn within(&self, limit: usize) -> String {
+        self.cut(limit, &format!("{}{}", self.judge, self.tail))
+    }
+
+    /// As [`Self::within`], to stand above the grades that can be tapped.
+    #[must_use]
+    pub fn above_grades(&self, limit: usize) -> String {
+        self.cut(limit, &format!("{}\n您对办理结果满意吗？请点选：", self.tail))
+    }
+
+    fn cut(&self, limit: usize, end: &str) -> String {
         const CUT: &str = "……（内容较长，全文请来电询问）";
-        if self.body.len() + self.tail.len() <= limit {
-            return format!("{}{}", self.body, self.tail);
+        if self.body.len() + end.len() <= limit {
+            return format!("{}{end}", self.body);
         }
-        let room = limit.saturating_sub(self.tail.len() + CUT.len());
-        let end = self.body.floor_char_boundary(room);
-        format!("{}{CUT}{}", &self.body[..end], self.tail)
+        let room = limit.saturating_sub(end.len() + CUT.len());
+        let cut = self.body.floor_char_boundary(room);
+        format!("{}{CUT}{end}", &self.body[..cut])
     }
 }
 
@@ -112,11 +130,7 @@ pub fn words(
         }
         Telling::Resolved => {
             let answer = text("answer");
-            let rate = match link {
-                Some(_) => "请您在下面的页面上评价办理结果。",
-                None => "办理结果您是否满意，欢迎来电告诉我们。",
-            };
-            let body = format!("您好，{matter}已有结果：{answer}。{rate}");
+            let body = format!("您好，{matter}已有结果：{answer}。");
             ("已有结果", body, answer.to_owned(), now)
         }
         Telling::Said => {
@@ -132,8 +146,13 @@ pub fn words(
             ("重新办理", body, "已重新办理，编号不变".to_owned(), date)
         }
     };
+    let judge = match (kind, link) {
+        (Telling::Resolved, Some(_)) => "请您在下面的页面上评价办理结果。",
+        (Telling::Resolved, None) => "办理结果您是否满意，欢迎来电告诉我们。",
+        _ => "",
+    };
     let body = body.replace("。。", "。");
-    Words { body, tail: tail(office, link, now), state, says, date }
+    Words { body, judge, tail: tail(office, link, now), state, says, date }
 }
 
 fn tail(office: &Office, link: Option<&str>, now: DateTime<Utc>) -> String {
@@ -205,7 +224,7 @@ mod tests {
             ),
         ] {
             let words = told(kind, facts, None);
-            assert_eq!((words.body.as_str(), words.state), (body, state));
+            assert_eq!((words.spoken().as_str(), words.state), (body, state));
             assert_eq!(words.within(2048), format!("{body}{contact}"));
             assert!(state.chars().count() <= 5, "{state}");
         }
@@ -222,9 +241,14 @@ mod tests {
     #[test]
     fn what_is_too_long_is_cut_before_the_way_to_a_person() {
         let long = "长".repeat(2000);
-        let words = told(Telling::Said, json!({ "text": long }), Some("https://a.test/c/x"));
-        let text = words.within(2048);
-        assert!(text.len() <= 2048 && text.contains("全文请来电询问"), "{}", text.len());
-        assert!(text.contains("https://a.test/c/x") && text.contains("024-7412 3456"));
+        let facts = json!({ "text": long, "answer": long });
+        let words = |kind| told(kind, facts.clone(), Some("https://a.test/c/x"));
+        let asks = "您对办理结果满意吗？请点选：";
+        let above = words(Telling::Resolved).above_grades(2048);
+        assert!(above.ends_with(asks) && !above.contains("页面上评价"), "{above}");
+        for text in [words(Telling::Said).within(2048), above] {
+            assert!(text.len() <= 2048 && text.contains("全文请来电询问"), "{}", text.len());
+            assert!(text.contains("https://a.test/c/x") && text.contains("024-7412 3456"));
+        }
     }
 }

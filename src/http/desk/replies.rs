@@ -54,7 +54,7 @@ impl Telling {
             id: row.id.0,
             state: row.state.clone(),
             status: status(row, now),
-            words: words.body,
+            words: words.spoken(),
             at: wording::moment(row.ended_at.unwrap_or(row.created_at), now),
             at_exact: wording::exact(row.ended_at.unwrap_or(row.created_at)),
             tried: row.attempts.iter().filter_map(|one| unsuccessful(one, now)).collect(),
