@@ -172,7 +172,9 @@ pub struct Citizen {
     pub link_days: i64,
     pub lookups_per_h: i32,
     pub posts_per_h: i32,
+    pub visits_per_h: i32,
     pub uploads: usize,
+    pub upload_mb_per_h: i32,
     pub upload_timeout_s: u64,
 }
 
@@ -294,7 +296,7 @@ impl Config {
 
     /// Every number with the least and the most that makes sense: beyond it something would wait
     /// for ever, spin, overflow, or never happen.
-    fn numbers(&self) -> [(&'static str, i128, i128, i128); 36] {
+    fn numbers(&self) -> [(&'static str, i128, i128, i128); 38] {
         const HOUR_S: i128 = 3600;
         const DAY_S: i128 = 24 * HOUR_S;
         let Self { http, database, intake, schedule, relay, media, desk, citizen, .. } = self;
@@ -334,7 +336,9 @@ impl Config {
             ("citizen.link_days", citizen.link_days.into(), 1, 3650),
             ("citizen.lookups_per_h", citizen.lookups_per_h.into(), 1, 1000),
             ("citizen.posts_per_h", citizen.posts_per_h.into(), 1, 1000),
+            ("citizen.visits_per_h", citizen.visits_per_h.into(), 1, 100_000),
             ("citizen.uploads", citizen.uploads as i128, 1, 100),
+            ("citizen.upload_mb_per_h", citizen.upload_mb_per_h.into(), 25, 10_000),
             ("citizen.upload_timeout_s", citizen.upload_timeout_s.into(), 1, 600),
         ]
     }

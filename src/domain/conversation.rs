@@ -23,6 +23,9 @@ const KEPT: i32 = 30;
 pub struct Talk {
     /// What we asked last, and when.
     pub question: Option<(Question, DateTime<Utc>)>,
+    /// 新诉求: their next words are another matter than the open one; since when. Whatever else is
+    /// asked and answered in between.
+    pub next_is_new: Option<DateTime<Utc>>,
     /// How many messages are kept without a ticket.
     pub held: i32,
     /// When they are registered by themselves.
@@ -48,8 +51,6 @@ pub enum Question {
     Grade(RegisterNumber),
     /// Really withdraw it?
     Withdraw(RegisterNumber),
-    /// 新诉求: what is the other matter? (Beside this open one.)
-    WhatIsNew(RegisterNumber),
 }
 
 /// What a message becomes.
@@ -111,7 +112,7 @@ impl Talk {
     /// goes the short way, many at a time.
     #[must_use]
     pub fn matters(&self, meaning: &Meaning, has_open: bool, now: DateTime<Utc>) -> bool {
-        let waits = self.held > 0 || self.question(now).is_some();
+        let waits = self.held > 0 || self.question(now).is_some() || self.next_is_new(now);
         match meaning {
             Meaning::Command(_) => true,
             Meaning::Statement if has_open => waits || self.closed_lately(now).is_some(),
@@ -123,11 +124,11 @@ impl Talk {
 
     fn question(&self, now: DateTime<Utc>) -> Option<Question> {
         let (question, asked_at) = self.question?;
-        let within = match question {
-            Question::WhatIsNew(_) => DESCRIBED_WITHIN,
-            _ => ANSWERED_WITHIN,
-        };
-        (now - asked_at < within).then_some(question)
+        (now - asked_at < ANSWERED_WITHIN).then_some(question)
+    }
+
+    fn next_is_new(&self, now: DateTime<Utc>) -> bool {
+        self.next_is_new.is_some_and(|since| now - since < DESCRIBED_WITHIN)
     }
 
     fn closed_lately(&self, now: DateTime<Utc>) -> Option<RegisterNumber> {
@@ -142,7 +143,7 @@ impl Talk {
         if let Some(answered) = question.and_then(|question| answer(question, message, has_open)) {
             return answered;
         }
-        let beside_open = matches!(question, Some(Question::WhatIsNew(_)));
+        let beside_open = self.next_is_new(now);
         match message.meaning {
             Meaning::Command(command) => match command {
                 Command::Progress => Turn::TellProgress,
@@ -156,15 +157,15 @@ impl Talk {
                 Command::Arrived { .. } => Turn::TellHowToReport,
                 Command::Choice(id) => chosen(id).unwrap_or(Turn::TellHelp),
             },
-            // 「谢谢」 to our question answers it not: what was kept and what comes stay beside.
-            Meaning::Greeting if beside_open && has_open => Turn::AskWhatIsNew,
             Meaning::Greeting => match question {
                 // Neither a yes nor a no: asked once more.
                 Some(Question::OldOrNew(ticket)) => Turn::AskChoice(ticket),
                 Some(Question::Withdraw(_)) => Turn::AskWithdrawal,
                 Some(Question::Grade(_)) => Turn::AskGrade,
-                _ if has_open => Turn::AppendQuietly,
-                _ => Turn::TellHowToReport,
+                // 「谢谢」 is no matter: what was kept and what comes stay beside.
+                None if beside_open && has_open => Turn::AskWhatIsNew,
+                None if has_open => Turn::AppendQuietly,
+                None => Turn::TellHowToReport,
             },
             Meaning::Statement if beside_open => Turn::Open,
             Meaning::Bare if beside_open && self.held >= KEPT => Turn::Open,
@@ -219,7 +220,6 @@ fn answer(question: Question, message: Message<'_>, has_open: bool) -> Option<Tu
             }
             _ => None,
         },
-        (Question::WhatIsNew(_), _) => None,
     }
 }
 
@@ -327,11 +327,23 @@ mod tests {
         assert_eq!(withdraw.turn(says("确认"), true, now()), Turn::Withdraw(number(1)));
         assert_eq!(withdraw.turn(says("不"), true, now()), Turn::KeepOpen(number(1)));
         assert_eq!(withdraw.turn(says("再等等看"), true, now()), Turn::Append);
-        let new = asked(Question::WhatIsNew(number(1)));
+        let new = Talk { next_is_new: Some(now()), ..Talk::default() };
         assert_eq!(new.turn(says("还有路坏了"), true, now()), Turn::Open);
         assert_eq!(new.turn(PHOTO, true, now()), Turn::HoldForWords);
         let thanks = Message { meaning: &Meaning::Greeting, text: "谢谢" };
         assert_eq!(new.turn(thanks, true, now()), Turn::AskWhatIsNew);
+        let late = now() + TimeDelta::hours(24);
+        assert_eq!(new.turn(says("还有路坏了"), true, late), Turn::Append);
+    }
+
+    #[test]
+    fn a_question_in_between_does_not_forget_that_the_next_words_are_a_new_matter() {
+        let question = Some((Question::Withdraw(number(1)), now()));
+        let both = Talk { next_is_new: Some(now()), question, ..Talk::default() };
+        assert_eq!(both.turn(says("不"), true, now()), Turn::KeepOpen(number(1)));
+        assert_eq!(both.turn(says("还有路坏了"), true, now()), Turn::Open);
+        let thanks = Message { meaning: &Meaning::Greeting, text: "谢谢" };
+        assert_eq!(both.turn(thanks, true, now()), Turn::AskWithdrawal);
     }
 
     #[test]

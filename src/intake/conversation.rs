@@ -128,7 +128,7 @@ pub(super) async fn by_itself(
         return Ok(None);
     }
     let mut scene = Scene { db, office, thread, now, seen, talk, settings };
-    if matches!(scene.talk.question, Some((Question::WhatIsNew(_), _))) {
+    if scene.talk.next_is_new.is_some() {
         scene.set_open_aside().await?;
     }
     let mut committed = Committed::default();
@@ -207,9 +207,10 @@ impl Scene<'_> {
             store::conversation::joined(self.db, self.office.id, self.thread, &joined).await?;
             (self.talk.held, self.talk.by_itself_at) = (0, None);
         }
-        if matches!(self.talk.question, Some((Question::OldOrNew(_) | Question::WhatIsNew(_), _))) {
+        if matches!(self.talk.question, Some((Question::OldOrNew(_), _))) {
             self.talk.question = None;
         }
+        self.talk.next_is_new = None;
         // What comes from now on belongs where this went: about the closed one it was asked.
         self.talk.closed = None;
         committed.add(done);
@@ -281,7 +282,7 @@ impl Scene<'_> {
             }
             Turn::AskWhatIsNew => match self.seen.open_ticket {
                 Some(open) => {
-                    self.ask(Question::WhatIsNew(open.ticket));
+                    self.talk.next_is_new = Some(self.now);
                     Said::NextIsNew { number: self.number(open.ticket) }
                 }
                 None => Said::HowToReport,
@@ -476,6 +477,12 @@ impl Scene<'_> {
         let Some(mut locked) = store::ticket::lock(self.db, self.office.id, ticket).await? else {
             return Ok(Said::Person { number: None });
         };
+        // Asked for again while nobody has done anything yet: the handler knows.
+        let (of, last) = (self.office.id, locked.events() - 1);
+        let newest = store::ticket::happened_after(self.db, of, ticket, last).await?;
+        if matches!(newest.last(), Some((_, Some(Happened::PersonWanted)))) {
+            return Ok(Said::Person { number: Some(self.number(ticket)) });
+        }
         let happened = Happened::PersonWanted;
         store::ticket::write(self.db, &mut locked, Actor::Citizen, &happened, self.now).await?;
         self.tell_staff(ticket, "person_wanted", committed).await?;

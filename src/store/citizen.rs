@@ -233,8 +233,9 @@ pub async fn revoke(
     Ok(())
 }
 
-/// Counts an attempt before it is looked at, so that attempts at the same time cannot all be the
-/// first; says since when they are counted once more than `allowed` were made since `since`.
+/// Counts an attempt, or something of this `weight`, before it is looked at, so that attempts at the
+/// same time cannot all be the first; says since when they are counted once it is more than `allowed`
+/// since `since`.
 ///
 /// # Errors
 /// [`StoreError`].
@@ -247,21 +248,22 @@ pub async fn attempt(
     db: &mut PgConnection,
     office: OfficeId,
     who: &str,
-    allowed: i32,
+    (weight, allowed): (i32, i32),
     now: DateTime<Utc>,
     since: DateTime<Utc>,
 ) -> Result<Option<DateTime<Utc>>, StoreError> {
     let row = sqlx::query!(
-        "INSERT INTO citizen_attempt AS a (office_id, who, attempts, since) VALUES ($1, $2, 1, $3)
+        "INSERT INTO citizen_attempt AS a (office_id, who, attempts, since) VALUES ($1, $2, $6, $3)
          ON CONFLICT (office_id, who) DO UPDATE SET
-             attempts = CASE WHEN a.since < $4 THEN 1 ELSE least(a.attempts, $5) + 1 END,
+             attempts = CASE WHEN a.since < $4 THEN $6 ELSE least(a.attempts, $5) + $6 END,
              since = CASE WHEN a.since < $4 THEN $3 ELSE a.since END
          RETURNING attempts, since",
         office.0,
         who,
         now,
         since,
-        allowed
+        allowed,
+        weight
     )
     .fetch_one(db)
     .await?;

@@ -17,6 +17,7 @@ pub(super) struct Row {
     pub(super) question: Option<String>,
     pub(super) about: Option<i64>,
     pub(super) asked_at: Option<DateTime<Utc>>,
+    pub(super) next_is_new: Option<DateTime<Utc>>,
     pub(super) held: i32,
     pub(super) by_itself_at: Option<DateTime<Utc>>,
     pub(super) closed_ticket: Option<i64>,
@@ -36,7 +37,6 @@ pub(super) fn talk(row: Row) -> Result<Talk, StoreError> {
                 "old_or_new" => Question::OldOrNew(about),
                 "grade" => Question::Grade(about),
                 "withdraw" => Question::Withdraw(about),
-                "what_is_new" => Question::WhatIsNew(about),
                 _ => return Err(bad("conversation", "question")),
             };
             Some((question, asked_at))
@@ -49,6 +49,7 @@ pub(super) fn talk(row: Row) -> Result<Talk, StoreError> {
     };
     Ok(Talk {
         question,
+        next_is_new: row.next_is_new,
         held: row.held,
         by_itself_at: row.by_itself_at,
         closed,
@@ -75,21 +76,22 @@ pub async fn put(
         Some(Question::OldOrNew(about)) => (Some("old_or_new"), Some(about)),
         Some(Question::Grade(about)) => (Some("grade"), Some(about)),
         Some(Question::Withdraw(about)) => (Some("withdraw"), Some(about)),
-        Some(Question::WhatIsNew(about)) => (Some("what_is_new"), Some(about)),
     };
     sqlx::query!(
         "WITH turned AS (
              UPDATE register SET turns = turns + 1 WHERE office_id = $1 AND year = $13
          )
          INSERT INTO conversation (office_id, thread, question, about, asked_at, held, by_itself_at,
-             closed_ticket, closed_at, beside, citizen_name, citizen_phone, scene)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $14)
+             closed_ticket, closed_at, beside, citizen_name, citizen_phone, scene,
+             next_is_new)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $14, $15)
          ON CONFLICT (office_id, thread) DO UPDATE
              SET question = excluded.question, about = excluded.about, asked_at = excluded.asked_at,
                  held = excluded.held, by_itself_at = excluded.by_itself_at,
                  closed_ticket = excluded.closed_ticket, closed_at = excluded.closed_at,
                  beside = excluded.beside, citizen_name = excluded.citizen_name,
-                 citizen_phone = excluded.citizen_phone, scene = excluded.scene",
+                 citizen_phone = excluded.citizen_phone, scene = excluded.scene,
+                 next_is_new = excluded.next_is_new",
         office.0,
         thread,
         question,
@@ -103,7 +105,8 @@ pub async fn put(
         talk.name,
         talk.phone,
         year,
-        talk.scene
+        talk.scene,
+        talk.next_is_new
     )
     .execute(db)
     .await?;

@@ -188,7 +188,7 @@ pub async fn look(
                t.due_at AS "open_due_at?", t.provisional AS "open_provisional?",
                t.urgency AS "urgency?",
                r.last AS "last?", r.turns AS "turns?", s.staff_id AS "staff_id?",
-               c.thread IS NOT NULL AS "talks!", c.question, c.about, c.asked_at, c.held AS "held?",
+               c.thread IS NOT NULL AS "talks!", c.question, c.about, c.asked_at, c.next_is_new, c.held AS "held?",
                c.by_itself_at, c.closed_ticket, c.closed_at, c.beside AS "beside?",
                c.citizen_name, c.citizen_phone, c.scene
         FROM unnest($1::int[], $2::text[], $3::text[], $4::text[], $5::int[], $6::text[])
@@ -246,6 +246,7 @@ pub async fn look(
                     question: row.question,
                     about: row.about,
                     asked_at: row.asked_at,
+                    next_is_new: row.next_is_new,
                     held: row.held.unwrap_or(0),
                     by_itself_at: row.by_itself_at,
                     closed_ticket: row.closed_ticket,

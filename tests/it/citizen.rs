@@ -554,6 +554,27 @@ async fn forms_of_one_ticket_are_sent_so_often_and_no_more() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn s25_a_ticket_takes_so_many_megabytes_an_hour_and_no_more() {
+    let limit = "citizen.upload_mb_per_h = 25";
+    let gateway = Spec::at(at("2026-11-24 09:10")).with(limit).start().await;
+    let (_, link) = gateway.ticket("k1").await;
+    let (_, other) = gateway.ticket("k2").await;
+    let send = async |link: &str, n: u8| {
+        let mut photo = vec![n; 9 * 1024 * 1024];
+        photo[..3].copy_from_slice(&[0xFF, 0xD8, 0xFF]);
+        gateway.send_up(link, &[("files", Some("a.jpg"), &photo)]).await.status
+    };
+    assert_eq!((send(&link, 1).await, send(&link, 2).await), (303, 303));
+    assert_eq!(send(&link, 3).await, 429);
+    assert_eq!(send(&other, 1).await, 303);
+    let words: [(&str, Option<&str>, &[u8]); 1] = [("text", None, "灯坏了".as_bytes())];
+    assert_eq!(gateway.send_up(&link, &words).await.status, 303, "words are taken");
+    gateway.clock.set(gateway.clock.now() + TimeDelta::minutes(61));
+    assert_eq!(send(&link, 3).await, 303);
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn s20_a_matter_is_found_by_number_and_telephone_and_guesses_learn_nothing() {
     let gateway = gateway().await;
     let (_, link) = gateway.ticket("k1").await;
@@ -646,6 +667,10 @@ async fn every_refusal_is_a_page_that_says_what_to_do() {
 
 /// A gateway whose account asks a platform who taps its menu.
 async fn with_platform() -> (TestGateway, StandIn) {
+    with_platform_and("").await
+}
+
+async fn with_platform_and(more: &str) -> (TestGateway, StandIn) {
     const SECRET: &str = "0123456789abcdef0123456789abcdef";
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let now: DateTime<Utc> = at("2026-11-24 09:10");
@@ -662,7 +687,7 @@ async fn with_platform() -> (TestGateway, StandIn) {
     let standin = StandIn::new(settings, Arc::new(move || now), &listener).unwrap();
     tokio::spawn(standin.clone().serve(listener));
     let gateway = Spec::at(now)
-        .with("http.public_url = 'https://intake.example'")
+        .with(&format!("http.public_url = 'https://intake.example'\n{more}"))
         .with(&format!(
             "[[wechat]]\noffice = '{OFFICE}'\nid = 'menu'\napp_id = '{}'\noriginal_id = '{}'\ntoken = '{TOKEN}'\nencoding_aes_key = '{KEY}'\napi = {{ secret = '{SECRET}', base_url = '{}', open_url = '{}' }}",
             account.app_id, account.original_id, standin.url(), standin.url()
@@ -762,6 +787,31 @@ async fn from_the_menu_a_citizen_sees_their_own_matters_and_nobody_elses() {
     gateway.clock.set(gateway.clock.now() + TimeDelta::minutes(10));
     let over = with_cookies(&gateway, "/c/wechat/menu", &[who]).await;
     assert!(location(&over).starts_with(standin.url()));
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn codes_that_wechat_never_gave_are_asked_about_so_often_and_no_more() {
+    let more = "citizen.visits_per_h = 2";
+    let (gateway, standin) = with_platform_and(more).await;
+    let sent = gateway.see("/c/wechat/menu").await;
+    let (state, path) = (cookie(&sent), back(&standin, &sent, 0).await);
+    let state = std::slice::from_ref(&state);
+    let (before, after) = path.split_once("code=").unwrap();
+    let rest = after.split_once('&').map_or("", |(_, rest)| rest);
+    let forged = |n: u8| format!("{before}code=never-given-{n}&{rest}");
+    for n in 0..2 {
+        let answer = with_cookies(&gateway, &forged(n), state).await;
+        assert_eq!(location(&answer), "/c/wechat/menu?again=1");
+    }
+    assert_eq!(with_cookies(&gateway, &forged(2), state).await.status, 429);
+    gateway.clock.set(gateway.clock.now() + TimeDelta::minutes(61));
+    let sent = gateway.see("/c/wechat/menu").await;
+    for _ in 0..4 {
+        let path = back(&standin, &sent, 0).await;
+        let known = with_cookies(&gateway, &path, &[cookie(&sent)]).await;
+        assert_eq!(location(&known), "/c/wechat/menu", "who is a citizen is not counted");
+    }
     gateway.stop().await;
 }
 

@@ -400,6 +400,21 @@ async fn a_matter_is_withdrawn_after_a_confirmation_only() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_asked_in_between_does_not_make_the_new_matter_part_of_the_old_one() {
+    let gateway = open_day().await;
+    says(&gateway, "楼道的灯坏了", "1").await;
+    says(&gateway, "新诉求", "2").await;
+    assert!(says(&gateway, "撤回", "3").await.contains("BCS-2026-000001"));
+    says(&gateway, "不", "4").await;
+    let new = says(&gateway, "路上的井盖没了", "5").await;
+    assert!(new.contains("已登记，编号 BCS-2026-000002"), "{new}");
+    let more = says(&gateway, "就在学校门口", "6").await;
+    assert!(more.contains("BCS-2026-000002"), "{more}");
+    assert_eq!(messages(&gateway, 1).await, 1);
+    is_sound(&gateway).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn who_asks_for_a_person_is_told_how_and_the_handler_is_told_too() {
     let gateway = open_day().await;
     assert!(says(&gateway, "人工", "1").await.contains("到窗口来"));
@@ -408,6 +423,12 @@ async fn who_asks_for_a_person_is_told_how_and_the_handler_is_told_too() {
     assert!(reply.contains("已记在 BCS-2026-000001 上"), "{reply}");
     let told = "SELECT count(*) FROM outbox WHERE kind = 'person_wanted'";
     assert_eq!(number(&gateway.pool, told).await, 1);
+    let again = says(&gateway, "人工", "4").await;
+    assert!(again.contains("已记在 BCS-2026-000001 上"), "{again}");
+    assert_eq!(number(&gateway.pool, told).await, 1, "the handler knows");
+    says(&gateway, "还没有人来电话", "5").await;
+    says(&gateway, "人工", "6").await;
+    assert_eq!(number(&gateway.pool, told).await, 2);
     assert!(says(&gateway, "帮助", "3").await.contains("回复“进度”"));
     is_sound(&gateway).await;
 }

@@ -30,23 +30,47 @@ use axum::{
 };
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::de::DeserializeOwned;
-use std::{collections::BTreeMap, sync::Arc};
-use tokio::sync::Semaphore;
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::{Arc, Mutex, PoisonError},
+};
 
 /// What the pages stand on.
 pub struct Pages {
     /// Makes and opens links to tickets.
     pub links: Arc<Links>,
     settings: config::Citizen,
-    /// Uploads are read into memory: so many at a time.
-    uploading: Semaphore,
+    uploading: Uploading,
+}
+
+/// Uploads are read into memory: so many at a time, and one of a ticket, so that nobody takes all the
+/// seats with one link and a slow telephone.
+struct Uploading {
+    seats: usize,
+    taken: Mutex<HashSet<(OfficeId, RegisterNumber)>>,
+}
+
+/// A seat, until it is dropped.
+struct Seat<'a>(&'a Uploading, (OfficeId, RegisterNumber));
+
+impl Uploading {
+    fn seat(&self, of: (OfficeId, RegisterNumber)) -> Option<Seat<'_>> {
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        (taken.len() < self.seats && taken.insert(of)).then_some(Seat(self, of))
+    }
+}
+
+impl Drop for Seat<'_> {
+    fn drop(&mut self) {
+        self.0.taken.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.1);
+    }
 }
 
 impl Pages {
     /// With these links and settings.
     #[must_use]
     pub fn new(links: Arc<Links>, settings: config::Citizen) -> Self {
-        let uploading = Semaphore::new(settings.uploads);
+        let uploading = Uploading { seats: settings.uploads, taken: Mutex::default() };
         Self { links, settings, uploading }
     }
 }
@@ -194,7 +218,8 @@ async fn attempt(
     allowed: i32,
     now: DateTime<Utc>,
 ) -> Result<Option<DateTime<Utc>>, StoreError> {
-    store::citizen::attempt(db, office, who, allowed, now, now - TimeDelta::hours(1)).await
+    let hour = now - TimeDelta::hours(1);
+    store::citizen::attempt(db, office, who, (1, allowed), now, hour).await
 }
 
 /// A form of another site may do nothing here. The secret in the address vouches already; browsers

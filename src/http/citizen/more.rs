@@ -7,7 +7,7 @@ use crate::{
         upload::{FILE_LIMIT, FILES, TOTAL_LIMIT, Upload},
     },
     domain::ticket::{NotAllowed, Outcome, State},
-    secret,
+    secret, store,
 };
 use askama::Template;
 use axum::{
@@ -17,6 +17,7 @@ use axum::{
     response::Response,
 };
 use bytes::{Bytes, BytesMut};
+use chrono::TimeDelta;
 use futures::{StreamExt, ready, stream};
 use http_body_util::{BodyExt, Limited};
 use sqlx::Connection;
@@ -99,7 +100,8 @@ pub(super) async fn send(
     if declared.is_some_and(|length| length > READ_LIMIT) {
         return Err(Failure::of_status(StatusCode::PAYLOAD_TOO_LARGE));
     }
-    let Ok(_seat) = app.citizen.uploading.try_acquire() else { return Err(Failure::busy()) };
+    let of = (opened.office.id, opened.ticket);
+    let Some(_seat) = app.citizen.uploading.seat(of) else { return Err(Failure::busy()) };
     let within = Duration::from_secs(app.citizen.settings.upload_timeout_s);
     let sent = tokio::time::timeout(within, read(request)).await;
     let mut sent = sent
@@ -112,11 +114,21 @@ pub(super) async fn send(
     if let Some(wrong) = sent.wrong.take() {
         return again(opened, sent, wrong);
     }
+    let (office, now) = (&opened.office, app.clock.now());
     let mut db = app.pool.acquire().await?;
+    let bytes: usize = sent.files.iter().map(|file| file.content.len()).sum();
+    if bytes > 0 {
+        let who = format!("mb:{}", opened.ticket.as_i64());
+        let weight = i32::try_from(bytes.div_ceil(1024 * 1024)).unwrap_or(i32::MAX / 2);
+        let weight = (weight, app.citizen.settings.upload_mb_per_h);
+        let hour = now - TimeDelta::hours(1);
+        let full = store::citizen::attempt(&mut db, office.id, &who, weight, now, hour).await?;
+        if let Some(since) = full {
+            return Err(Failure::too_often(since, now));
+        }
+    }
     let mut transaction = db.begin().await?;
-    let office = &opened.office;
     let more = More { text: &sent.text, files: &sent.files, form: &sent.form };
-    let now = app.clock.now();
     match citizen::add(&mut transaction, office, opened.ticket, more, now).await {
         Ok(Added::Kept { urgent }) => {
             transaction.commit().await?;

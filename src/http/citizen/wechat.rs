@@ -1,10 +1,14 @@
 //! From the account's menu: who taps it sees their own matters. WeChat says who it is (wechat.md §8,
 //! `snsapi_base`); the openid stands in no address and no log, and in a sealed cookie for ten minutes.
 
-use super::{Contact, Failure, Query, Shared, html, words::stands_briefly};
+use super::{Contact, Failure, Query, Shared, attempt, html, words::stands_briefly};
 use crate::{
-    citizen::token::{unwrap, wrap},
+    citizen::{
+        finding::neighbourhood,
+        token::{unwrap, wrap},
+    },
     domain::id::OfficeId,
+    http::serve::Peer,
     offices::Office,
     secret,
     store::{self, citizen::OwnRow},
@@ -12,7 +16,7 @@ use crate::{
 };
 use askama::Template;
 use axum::{
-    extract::{Path, State},
+    extract::{Extension, Path, State},
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Redirect, Response},
 };
@@ -49,6 +53,7 @@ struct ListPage {
 
 pub(super) async fn list(
     State(app): State<Shared>,
+    Extension(peer): Extension<Peer>,
     Path(account): Path<String>,
     query: Query,
     headers: HeaderMap,
@@ -87,8 +92,16 @@ pub(super) async fn list(
     if !cookie(&headers, &app, STATE).is_some_and(|state| secret::same(state, returned)) {
         return Err(once_more());
     }
+    // Each is a question to WeChat: counted before it is asked, taken back when it was a citizen.
+    let from = format!("visit:{}", neighbourhood(peer.address));
+    let allowed = app.citizen.settings.visits_per_h;
+    let counted = attempt(&mut *app.pool.acquire().await?, office.id, &from, allowed, now).await?;
+    if let Some(since) = counted {
+        return Err(Failure::too_often(since, now));
+    }
     match visitor(platform, code).await? {
         Some(openid) => {
+            store::citizen::take_back(&mut *app.pool.acquire().await?, office.id, &from).await?;
             let who = wrap(&office, &purpose, &openid, now + GOOD_FOR);
             Ok(with_cookie(Redirect::to(&here).into_response(), &app, WHO, &who))
         }
