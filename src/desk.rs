@@ -4,10 +4,12 @@
 //! the citizen is a reason to look again; what it was by the same hand and the same is the form sent
 //! twice, which is answered as the first time and does nothing.
 
+mod call;
 mod finish;
 mod handle;
 mod relate;
 
+pub use call::call_back;
 pub use finish::{Ending, close, reopen, resolve};
 pub use handle::{ask, hand_up, resume, say, triage};
 pub use relate::{join, split};
@@ -15,6 +17,7 @@ pub use relate::{join, split};
 use crate::{
     clock::Clock,
     domain::{
+        call_back::Answer,
         event::{Actor, Happened},
         id::{OfficeId, StaffId, UnitId},
         ladder::timers_ahead,
@@ -139,6 +142,11 @@ pub enum Act {
         /// Why.
         opinion: String,
     },
+    /// Tried to call the citizen back.
+    CallBack {
+        /// What came of it.
+        answer: Answer,
+    },
     /// Article 7.
     Triage {
         /// Which of the three causes.
@@ -177,8 +185,18 @@ pub enum Act {
 
 impl Act {
     /// The names, as paths call them.
-    pub const NAMES: [&str; 10] = [
-        "say", "await", "resume", "raise", "triage", "resolve", "close", "reopen", "split", "join",
+    pub const NAMES: [&str; 11] = [
+        "call_back",
+        "say",
+        "await",
+        "resume",
+        "raise",
+        "triage",
+        "resolve",
+        "close",
+        "reopen",
+        "split",
+        "join",
     ];
 }
 
@@ -203,6 +221,7 @@ pub async fn perform(deed: Deed<'_>, act: &Act) -> Result<Done, DeskError> {
         Act::Await { missing, until } => ask(deed, missing, *until).await,
         Act::Resume {} => resume(deed).await,
         Act::Raise { opinion } => hand_up(deed, opinion).await,
+        Act::CallBack { answer } => call_back(deed, *answer).await,
         Act::Triage { cause } => triage(deed, *cause).await,
         Act::Resolve { outcome, opinion, answer } => {
             resolve(deed, outcome, opinion, answer.as_deref()).await

@@ -1,6 +1,7 @@
 //! What can happen to a ticket (RD4.2). Stored as `kind` and `data`; only ever appended.
 
 use super::{
+    call_back::Answer,
     id::{StaffId, UnitId},
     level::Level,
     ticket::{Cause, Closing, Evaluation, Outcome},
@@ -130,6 +131,16 @@ pub enum Happened {
     },
     /// The citizen asked to talk to a person (人工).
     PersonWanted,
+    /// Somebody tried to call the citizen back (R5.2).
+    CalledBack {
+        /// What came of it.
+        answer: Answer,
+        /// Tries that nobody answered, at different times (R7.d).
+        tries: i32,
+        /// When the next one is; `None` when there is none to come.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        next_try_at: Option<DateTime<Utc>>,
+    },
     /// The date came by which the citizen was asked to bring what is missing, and it still waits.
     MaterialDue {
         /// The timer's generation.

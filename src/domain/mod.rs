@@ -1,6 +1,7 @@
 //! The window's rules, pure: no clock, no network, no database (invariant 7).
 
 pub mod calendar;
+pub mod call_back;
 pub mod chain;
 pub mod contact;
 pub mod conversation;

@@ -64,7 +64,8 @@ impl Standing {
             | Happened::SpunOffFrom { .. }
             | Happened::TookIn { .. }
             | Happened::DateKept { .. }
-            | Happened::PersonWanted => {}
+            | Happened::PersonWanted
+            | Happened::CalledBack { .. } => {}
             Happened::Claimed { by } => {
                 self.accountable = Some(*by);
                 self.state = State::Accepted;

@@ -239,6 +239,9 @@ pub enum NotAllowed {
     /// Level 5 is the top.
     #[error("already at the highest level")]
     AtTheTop,
+    /// Nobody called, or whoever did was called back.
+    #[error("nobody to call back")]
+    NobodyToCall,
     /// A text that the rule asks for is empty.
     #[error("a text is missing")]
     TextMissing,

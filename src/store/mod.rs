@@ -9,6 +9,7 @@ pub mod access;
 pub mod allowance;
 pub mod calendar;
 pub mod call;
+pub mod call_back;
 pub mod citizen;
 pub mod conversation;
 pub mod heard;

@@ -516,6 +516,7 @@ struct Group {
     accountable: Option<i32>,
     open: i64,
     today: i64,
+    /// Of the office, in each group.
     call_back: i64,
     soon: i64,
     overdue: i64,
@@ -543,7 +544,7 @@ impl Tally {
             today: sum(|group| if group.accountable.is_none() { group.open } else { group.today }),
             unclaimed: open_of(None),
             mine: open_of(Some(staff.0)),
-            call_back: sum(|group| group.call_back),
+            call_back: self.groups.first().map_or(0, |group| group.call_back),
             soon: sum(|group| group.soon),
             overdue: sum(|group| group.overdue),
             resolved: sum(|group| group.resolved),
@@ -567,14 +568,16 @@ pub async fn tally(
     let groups = sqlx::query_as!(
         Group,
         r#"SELECT given AS "given!", accountable AS "accountable?", coalesce(open, 0) AS "open!",
-                  coalesce(today, 0) AS "today!", coalesce(call_back, 0) AS "call_back!",
+                  coalesce(today, 0) AS "today!",
+                  (SELECT count(*) FROM call_back WHERE office_id = $1 AND state = 'waiting')
+                  + (SELECT count(*) FROM call_back WHERE office_id = $1 AND state = 'withheld')
+                  + (SELECT count(*) FROM reply WHERE office_id = $1 AND state = 'call') AS "call_back!",
                   coalesce(soon, 0) AS "soon!", coalesce(overdue, 0) AS "overdue!",
                   coalesce(resolved, 0) AS "resolved!"
            FROM (SELECT coalesce(sum(last), 0) AS given FROM register WHERE office_id = $1) r
            LEFT JOIN (
                SELECT accountable, count(*) AS open,
                       count(*) FILTER (WHERE due_at < $3 AND state IN ('registered', 'accepted', 'in_progress')) AS today,
-                      count(*) FILTER (WHERE channel = 'hotline') AS call_back,
                       count(*) FILTER (WHERE due_at >= $2 AND due_at < $4 AND state IN ('registered', 'accepted', 'in_progress')) AS soon,
                       count(*) FILTER (WHERE due_at < $2 AND state IN ('registered', 'accepted', 'in_progress')) AS overdue,
                       count(*) FILTER (WHERE state = 'resolved') AS resolved

@@ -27,7 +27,7 @@ fn night() -> Spec {
     Spec::at(at("2026-11-23 23:46"))
 }
 
-fn freeswitch(more: &str) -> String {
+pub fn freeswitch(more: &str) -> String {
     format!("[[hotline]]\noffice = 'tieling'\nid = 'fs'\nkind = 'freeswitch'\n{VERIFY}\n{more}")
 }
 
@@ -41,7 +41,7 @@ fn capture(name: &str) -> Vec<u8> {
 }
 
 /// A voicemail that FreeSWITCH delivered, after the capture of one that was too short.
-fn delivered(uuid: &str, caller: &str, path: &str) -> Vec<u8> {
+pub fn delivered(uuid: &str, caller: &str, path: &str) -> Vec<u8> {
     let capture = String::from_utf8(capture("007_json_cdr.body")).unwrap();
     let said = format!("\"voicemail_file_path\":\"{path}\",\"record_ms\":\"9380\"");
     capture
@@ -51,7 +51,7 @@ fn delivered(uuid: &str, caller: &str, path: &str) -> Vec<u8> {
         .into_bytes()
 }
 
-async fn push(gateway: &TestGateway, body: Vec<u8>) -> Answer {
+pub async fn push(gateway: &TestGateway, body: Vec<u8>) -> Answer {
     gateway.post("/channels/hotline/fs", &[BASIC], body).await
 }
 
@@ -61,7 +61,7 @@ async fn tccc(gateway: &TestGateway, action: &str, body: &str) -> Answer {
 }
 
 /// Settles all that is due, after the moment for which a voicemail may be on the way.
-async fn a_minute_later(gateway: &TestGateway) {
+pub async fn a_minute_later(gateway: &TestGateway) {
     gateway.clock.set(gateway.clock.now() + chrono::TimeDelta::seconds(61));
     while calls::step(&gateway.app).await.unwrap() {}
 }

@@ -14,6 +14,7 @@ mod attack;
 mod browser;
 mod calendar;
 mod calendar_change;
+mod call_back;
 mod calls;
 mod citizen;
 mod conversation;

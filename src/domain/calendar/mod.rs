@@ -352,6 +352,18 @@ impl WorkingCalendar {
         Dated { value: at, provisional: true, needs_year: None }
     }
 
+    /// The start of the next session, whether one is going on or not.
+    #[must_use]
+    pub fn next_session(&self, at: DateTime<Utc>) -> DateTime<Utc> {
+        let local = at.with_timezone(&china()).naive_local();
+        let days = local.date().iter_days().take(LOOK_AHEAD_DAYS as usize);
+        let mut starts = days.filter(|date| self.is_working(*date)).flat_map(|date| {
+            self.attended(date).map(move |session| date.and_time(session.start()))
+        });
+        let next = starts.find(|start| *start > local);
+        next.map_or(at, |start| instant(start.date(), start.time()))
+    }
+
     /// A7.2: the office day on which the matter counts as received: today until the last session
     /// closes, else the next working day.
     #[must_use]

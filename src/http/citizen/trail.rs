@@ -3,7 +3,7 @@
 
 use super::words::{outcome, outcome_detail};
 use crate::{
-    domain::{event::Happened, level::Level, ticket::Outcome, timer::TimerKind},
+    domain::{call_back::Answer, event::Happened, level::Level, ticket::Outcome, timer::TimerKind},
     store::ticket::{EventRow, Whole},
     wording::said,
 };
@@ -100,6 +100,21 @@ fn step(event: &EventRow, whole: &Whole, now: DateTime<Utc>) -> Option<Step> {
             of(format!("重新办理，{}", answer_by(&due_at, provisional)), None, false)
         }
         Happened::PersonWanted => of("您要求人工联系，已记下".to_owned(), None, false),
+        Happened::CalledBack { answer, next_try_at, .. } => {
+            let tried = match answer {
+                Answer::Reached => return of("和您通了电话".to_owned(), None, false),
+                Answer::Busy => "给您回电话，占线",
+                Answer::NoAnswer => "给您回电话，没有人接",
+                Answer::WrongNumber => "给您回电话，号码打不通或者不是本人",
+                // What went before was a mistake of the house.
+                Answer::Again => return None,
+            };
+            let then = match next_try_at {
+                Some(at) => format!("；{}以后再打", said(at, now)),
+                None => String::new(),
+            };
+            of(format!("{tried}{then}"), None, false)
+        }
         // Work inside the house.
         Happened::Triaged { .. }
         | Happened::FollowUpDue { .. }

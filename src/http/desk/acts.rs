@@ -13,7 +13,8 @@ use super::{
 use crate::{
     desk::{self, Act, DAYS_TO_BRING, Deed, DeskError, Done, Ending, LONGEST_TEXT},
     domain::{
-        event::Actor,
+        call_back::Answer,
+        event::{Actor, Happened},
         id::UnitId,
         promise::reopened,
         ticket::{Cause, NotAllowed, Outcome, State as TicketState},
@@ -72,6 +73,9 @@ pub(super) struct Offers {
     pub(super) causes: Vec<Choice>,
     pub(super) cause: &'static str,
     pub(super) outcomes: Vec<Choice>,
+    /// The result and the opinion that are proposed; empty for none.
+    pub(super) outcome: &'static str,
+    pub(super) opinion: String,
     pub(super) reasons: Vec<Choice>,
     /// R7.a: the day that is proposed.
     pub(super) until: String,
@@ -165,9 +169,12 @@ pub(super) fn offers(
         TicketState::Closed { .. } => vec![Some(reopen)],
     };
     let day = |at: DateTime<Utc>| wording::day_of(at).to_string();
+    let opinion = unreachable(whole, now).unwrap_or_default();
     Offers {
         steps: steps.into_iter().flatten().collect(),
         units,
+        outcome: if opinion.is_empty() { "" } else { "unreachable" },
+        opinion,
         causes: CAUSES.map(|(value, _, label)| choice(value, label)).into(),
         cause: CAUSES
             .iter()
@@ -199,6 +206,25 @@ fn name(outcome: &Outcome) -> &'static str {
     }
 }
 
+/// R7.d: what is written down of somebody who could not be reached; `None` when that is not so.
+fn unreachable(whole: &Whole, now: DateTime<Utc>) -> Option<String> {
+    let mut tries = Vec::new();
+    let mut given_up = false;
+    for event in &whole.events {
+        match Happened::read(&event.kind, &event.data) {
+            Some(Happened::CalledBack { answer: Answer::NoAnswer, next_try_at, .. }) => {
+                tries.push(wording::said(event.at, now));
+                given_up = next_try_at.is_none();
+            }
+            Some(Happened::CalledBack { .. } | Happened::MessageReceived { .. }) => {
+                given_up = false
+            }
+            _ => {}
+        }
+    }
+    given_up.then(|| format!("{}回拨，都无人接听。", tries.join("、")))
+}
+
 /// Why a form was not carried out.
 enum Refused {
     /// Something was not chosen.
@@ -224,6 +250,12 @@ fn read(name: &str, written: &Written) -> Result<Act, Refused> {
     let text = |field: &str| written.get(field).to_owned();
     let given = |field: &str| Some(text(field)).filter(|text| !text.trim().is_empty());
     Ok(match name {
+        "call_back" => {
+            let answer = Answer::parse(written.get("answer"));
+            Act::CallBack {
+                answer: answer.ok_or(Refused::Choose("先选这次电话打得怎么样。"))?
+            }
+        }
         "say" => Act::Say { text: text("text") },
         "await" => Act::Await { missing: text("missing"), until: day(written.get("until"))? },
         "resume" => Act::Resume {},
@@ -305,7 +337,19 @@ pub(super) async fn act(
         Ok(done) => {
             announce(&app, office.id, &done).await;
             let number = ticket.display(&office.prefix);
-            Ok(Redirect::to(&format!("/desk/tickets/{number}?done={act}")).into_response())
+            // Who speaks with the citizen writes on the ticket; else the next one is called.
+            let (became, list) = match (act, written.get("answer")) {
+                ("call_back", "reached") => ("reached", false),
+                ("call_back", answer) => {
+                    (Answer::parse(answer).map_or(act, Answer::as_str), written.has("from", "list"))
+                }
+                _ => (act, false),
+            };
+            let to = match list {
+                true => format!("/desk?view=call_back&done={became}&of={number}"),
+                false => format!("/desk/tickets/{number}?done={became}"),
+            };
+            Ok(Redirect::to(&to).into_response())
         }
         Err(Refused::Desk(DeskError::NoTicket)) => Err(Failure::gone()),
         Err(Refused::Desk(DeskError::Store(error))) => Err(error.into()),
@@ -370,6 +414,10 @@ fn says(act: &str, refused: &Refused, office: &Office) -> (StatusCode, String) {
             (conflict, "正在等群众补充材料。材料齐了请先点“材料已补，继续办理”。".to_owned())
         }
         DeskError::NotAllowed(NotAllowed::TextMissing) => (wrong, missing(act).to_owned()),
+        DeskError::NotAllowed(NotAllowed::NobodyToCall) => (
+            conflict,
+            "这一件现在不用回拨：可能同事刚刚打过，或者已经有结果。经过见下面的记录。".to_owned(),
+        ),
         DeskError::NotAllowed(NotAllowed::AtTheTop) => {
             (conflict, "已经在 5 级（局党组），不能再往上提请。".to_owned())
         }
@@ -406,6 +454,13 @@ pub(super) fn done(name: &str) -> Option<&'static str> {
             "之前已登记，内容以第一次为准。如果是另一件事，请再登记一次，写过的内容还在表单里。"
         }
         "called" => "已记下：打过电话了。",
+        "reached" => "已记下：接通了。请把谈的内容和结果写在这里；记错了可以“重新放回待回拨”。",
+        "busy" => "已记下：占线，15 分钟以后再打。",
+        "no_answer" => {
+            "已记下：无人接听。下一次在下一个办公时段再打；三次不同时间都没有人接，就可以按“多次联系不上”办结。"
+        }
+        "wrong_number" => "已记下：空号，或者不是本人，不再列入待回拨。记错了可以在这一件上放回。",
+        "again" => "已放回待回拨，上一次的记录作废，经过里都留着。",
         "claim" | "claimed" => "已认领，由您负责到底。群众会收到已受理的消息。",
         "refer" | "referred" => "已转办。负责人不变，经过见下面的记录。",
         "say" => "已记下并发给群众。发出的话不能撤回，写错了请再发一条更正。",

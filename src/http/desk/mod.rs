@@ -3,6 +3,7 @@
 
 mod acts;
 mod assets;
+mod call_back;
 mod counts;
 mod media;
 mod notices;

@@ -1,6 +1,6 @@
 //! The queue: what to work on next.
 
-use super::{Failure, Frame, counts::counts, html, session::LoggedIn};
+use super::{Failure, Frame, call_back, counts::counts, html, session::LoggedIn};
 use crate::{
     domain::{id::UnitId, level::Level, register::RegisterNumber, ticket::State as TicketState},
     http::Shared,
@@ -140,6 +140,14 @@ pub(super) struct QueueQuery {
     q: String,
     #[serde(default)]
     after: String,
+    /// In the view of calls: which one is shown whole.
+    #[serde(default)]
+    pub(super) at: String,
+    /// In the view of calls: what was noted just now, and of which ticket.
+    #[serde(default)]
+    pub(super) done: String,
+    #[serde(default)]
+    pub(super) of: String,
 }
 
 impl QueueQuery {
@@ -153,7 +161,6 @@ impl QueueQuery {
     fn cleaned(mut self) -> Self {
         self.q = clean_text(&self.q).trim().to_owned();
         match self.view() {
-            View::CallBack => self.channel.clear(),
             View::Unclaimed | View::Resolved | View::Closed => self.state.clear(),
             View::Overdue => self.due.clear(),
             _ => {}
@@ -176,7 +183,6 @@ impl QueueQuery {
         match view {
             View::Today => filter.to_do_before = Some(cuts.end_of_today),
             View::Unclaimed => filter.unclaimed = true,
-            View::CallBack => filter.channel = Some(ChannelKind::Hotline),
             View::Mine => filter.accountable = Some(session.staff),
             View::Soon => {
                 filter.due_from = Some(cuts.now);
@@ -185,7 +191,7 @@ impl QueueQuery {
             }
             View::Overdue => filter.due_before = Some(cuts.now),
             View::Resolved => filter.state = Some("resolved"),
-            View::All | View::Closed => {}
+            View::All | View::Closed | View::CallBack => {}
         }
         filter
     }
@@ -232,12 +238,12 @@ fn percent(text: &str) -> String {
         .collect()
 }
 
-struct ViewLink {
-    label: &'static str,
-    href: String,
-    count: i64,
-    current: bool,
-    alarming: bool,
+pub(super) struct ViewLink {
+    pub(super) label: &'static str,
+    pub(super) href: String,
+    pub(super) count: i64,
+    pub(super) current: bool,
+    pub(super) alarming: bool,
 }
 
 struct Choice {
@@ -366,6 +372,11 @@ pub(super) async fn page(
     let view = query.view();
     let frame = Frame::new(&app, session).await?;
     let session = &frame.session;
+    if view == View::CallBack {
+        let counts = counts(&app, session.office, session.staff, cuts).await?;
+        let views = links(view, &counts);
+        return call_back::show(&app, frame, views, &query).await;
+    }
     let filter = query.filter(view, session, cuts);
     let after = Cursor::decode(&query.after);
     let mut db = app.pool.acquire().await?;
@@ -387,18 +398,9 @@ pub(super) async fn page(
     let counts = counts(&app, session.office, session.staff, cuts).await?;
     let next = found.next.map(|cursor| query.address(view, Some(cursor)));
     let rows = found.rows.iter().map(|row| Row::new(row, &frame.office.prefix, now)).collect();
-    let views = View::ALL
-        .into_iter()
-        .map(|one| ViewLink {
-            label: one.label(),
-            href: format!("/desk?view={}", one.key()),
-            count: one.count(&counts),
-            current: one == view,
-            alarming: one == View::Overdue && counts.overdue > 0,
-        })
-        .collect();
+    let views = links(view, &counts);
     let channels = ChannelKind::ALL.map(|kind| (kind.as_str().to_owned(), kind.label().to_owned()));
-    let channels = if view == View::CallBack { Vec::new() } else { channels.to_vec() };
+    let channels = channels.to_vec();
     let levels = Level::ALL.map(|level| {
         (level.number().to_string(), format!("{} 级 {}", level.number(), level.label()))
     });
@@ -425,6 +427,18 @@ pub(super) async fn page(
         next,
         frame,
     }))
+}
+
+/// The views, with what is in each.
+fn links(view: View, counts: &Counts) -> Vec<ViewLink> {
+    let link = |one: View| ViewLink {
+        label: one.label(),
+        href: format!("/desk?view={}", one.key()),
+        count: one.count(counts),
+        current: one == view,
+        alarming: one == View::Overdue && counts.overdue > 0,
+    };
+    View::ALL.into_iter().map(link).collect()
 }
 
 /// What a filter offers, all first; nothing where there is nothing to choose.

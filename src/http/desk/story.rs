@@ -3,6 +3,7 @@
 use super::media::Piece;
 use crate::{
     domain::{
+        call_back::Answer,
         event::Happened,
         ticket::{Cause, Closing, Outcome},
         timer::TimerKind,
@@ -250,6 +251,20 @@ fn title(happened: &Happened, units: &[Unit], now: DateTime<Utc>) -> String {
             format!("一次性告知群众，请在{}前补来；期限暂停", say(until))
         }
         Happened::PersonWanted => "群众要求人工联系".to_owned(),
+        Happened::CalledBack { answer, tries, next_try_at } => {
+            let again = next_try_at.as_ref().map(|at| format!("，{}再打", say(at)));
+            let again = again.unwrap_or_default();
+            match answer {
+                Answer::Reached => "回拨：已接通".to_owned(),
+                Answer::Busy => format!("回拨：占线{again}"),
+                Answer::NoAnswer if next_try_at.is_none() => {
+                    format!("回拨：无人接听，{tries} 次不同时间都没有接通")
+                }
+                Answer::NoAnswer => format!("回拨：无人接听（第 {tries} 次）{again}"),
+                Answer::WrongNumber => "回拨：空号，或者不是本人".to_owned(),
+                Answer::Again => "更正：上一次回拨记错了，重新等回拨".to_owned(),
+            }
+        }
         Happened::MaterialDue { .. } => "材料到期还没有补来，提醒负责人".to_owned(),
         Happened::Resumed { due_at: Some(due_at), provisional: p, .. } => {
             format!("材料已补，继续办理；期限接着算，{}前办结{}", say(due_at), provisional(p))

@@ -3,7 +3,7 @@
 use super::{
     Failure, Frame,
     acts::{self, Offers, Written},
-    html, phone,
+    call_back, html, phone,
     queue::state_label,
     replies::Telling,
     session::LoggedIn,
@@ -94,6 +94,8 @@ struct TicketPage {
     replies: Vec<Telling>,
     /// How often the citizen called.
     phone_calls: phone::Calls,
+    /// Whether they are still to be called back.
+    call_back: call_back::Try,
     /// Where it is with.
     unit: Option<String>,
     cause: Option<&'static str>,
@@ -170,6 +172,7 @@ pub(super) async fn show(
     let replies = store::reply::of_ticket(&mut db, frame.session.office, ticket).await?;
     let media = store::media::of_ticket(&mut db, frame.session.office, ticket).await?;
     let calls = store::call::of_ticket(&mut db, frame.session.office, ticket).await?;
+    let to_call = store::call_back::read(&mut db, frame.session.office, ticket).await?;
     drop(db);
     let now = app.clock.now();
     let row = &whole.row;
@@ -212,6 +215,7 @@ pub(super) async fn show(
         seen: whole.events.last().map_or(0, |event| event.seq),
         replies,
         phone_calls: phone::show(&calls, now),
+        call_back: call_back::Try::of(to_call, now),
         unit: row.unit.clone(),
         cause: whole.cause.map(story::cause_label),
         waiting: match &whole.state {
