@@ -36,7 +36,7 @@ fn vendor() -> String {
     format!("[[hotline]]\noffice = 'tieling'\nid = 'tccc'\nkind = 'vendor'\n{VERIFY}\n{mapping}")
 }
 
-fn capture(name: &str) -> Vec<u8> {
+pub fn capture(name: &str) -> Vec<u8> {
     fs::read(format!("{FIXTURES}/freeswitch/{name}")).unwrap()
 }
 
