@@ -11,7 +11,7 @@ mod relate;
 
 pub use call::call_back;
 pub use finish::{Ending, close, reopen, resolve};
-pub use handle::{ask, hand_up, resume, say, triage};
+pub use handle::{ask, hand_up, resume, revoke_links, say, triage};
 pub use relate::{join, split};
 
 use crate::{

@@ -40,6 +40,23 @@ pub struct Hearing {
     replies: Arc<Wake>,
 }
 
+/// The threads of those who wrote, each with its office and the lane of what they are told.
+fn threads(acts: &[(OfficeId, Heard)]) -> (Vec<i32>, Vec<String>, Vec<String>) {
+    let wrote = acts.iter().filter(|(_, one)| matches!(one.news, News::Wrote));
+    let mut threads: Vec<(i32, String, String)> = wrote
+        .map(|(office, one)| {
+            let thread = format!("{}:{}", one.source, one.correspondent.as_str());
+            (office.0, thread, one.source.clone())
+        })
+        .collect();
+    threads.sort();
+    threads.dedup();
+    let (offices, rest): (Vec<_>, Vec<_>) =
+        threads.into_iter().map(|(office, thread, lane)| (office, (thread, lane))).unzip();
+    let (threads, lanes) = rest.into_iter().unzip();
+    (offices, threads, lanes)
+}
+
 /// What waits to be noted.
 pub struct Waiting(mpsc::Receiver<(OfficeId, Heard)>);
 
@@ -159,15 +176,23 @@ impl Hearing {
                 acts.push(more);
             }
             let noted = acts.len();
-            let acts = self.newest(acts.drain(..));
+            let wrote = threads(&acts);
+            let (acts, now) = (self.newest(acts.drain(..)), self.clock.now());
             let done = store::within(KEPT_WITHIN, async {
                 let mut db = self.pool.acquire().await?;
-                store::heard::acted(&mut db, &acts).await
+                store::heard::acted(&mut db, &acts).await?;
+                // Now that they can be written to, nobody needs to telephone.
+                let (office, thread, lane) = &wrote;
+                store::reply::wrote_again(&mut db, (office, thread, lane), now).await
             });
-            if let Err(error) = done.await {
-                metrics::counter!(telemetry::HEARD_LOST).increment(noted as u64);
-                let error = telemetry::causes(&error);
-                tracing::warn!(%error, "what citizens allow to be sent could not be noted");
+            match done.await {
+                Ok(0) => {}
+                Ok(_) => self.replies.wake(),
+                Err(error) => {
+                    metrics::counter!(telemetry::HEARD_LOST).increment(noted as u64);
+                    let error = telemetry::causes(&error);
+                    tracing::warn!(%error, "what citizens allow to be sent could not be noted");
+                }
             }
         }
     }

@@ -103,6 +103,7 @@ pub async fn withdraw(
     store::ticket::write(db, &mut locked, Actor::Citizen, &happened, now).await?;
     // What they write from now on is another matter.
     store::conversation::set_grows(db, office.id, ticket, false).await?;
+    store::conversation::set_beside(db, office.id, ticket).await?;
     tell(db, office, ticket, "withdrawn", false, json!({}), now).await?;
     Ok(())
 }

@@ -93,6 +93,20 @@ pub async fn resume(deed: Deed<'_>) -> Result<Done, DeskError> {
     work.commit().await
 }
 
+/// Ends every link to the citizen's page that was given out: somebody else has got hold of one. What
+/// the citizen is told next brings a new one.
+///
+/// # Errors
+/// [`DeskError`].
+pub async fn revoke_links(deed: Deed<'_>) -> Result<Done, DeskError> {
+    let same = |h: &Happened| matches!(h, Happened::LinksRevoked);
+    let Found::New(mut work) = deed.begin(same).await? else { return Ok(Done::default()) };
+    work.write(&Happened::LinksRevoked).await?;
+    let (office, number, now) = (work.locked.office, work.locked.number, work.now);
+    crate::citizen::revoke_links(&mut work.transaction, office, number, now).await?;
+    work.commit().await
+}
+
 /// R6: hands a matter up to the next level with a written opinion, before its limit does.
 ///
 /// # Errors

@@ -148,7 +148,10 @@ fn as_name(name: &str) -> Option<String> {
     ];
     // Nobody is called so; most other words of this form have one of these.
     let spoken = |c: char| "您你我他它们了没不吗吧么什".contains(c);
-    (fits && !NONE.contains(&name) && !name.contains(spoken)).then(|| name.to_owned())
+    // 「房产证」, 「单位」, 「费用」: things and places, not people.
+    let thing =
+        name.ends_with(|c: char| "证件位费用局院厂店站卡号表单据税险款处科室部所".contains(c));
+    (fits && !thing && !NONE.contains(&name) && !name.contains(spoken)).then(|| name.to_owned())
 }
 
 fn is_han(c: char) -> bool {
@@ -196,6 +199,11 @@ mod tests {
             "麻烦您",
             "解决了",
             "高兴",
+            "房产证",
+            "许可证",
+            "单位",
+            "文件",
+            "费用",
             "12333 打不通",
         ] {
             assert_eq!(both(text, true), (None, None), "{text}");

@@ -105,13 +105,21 @@ pub struct Message<'a> {
     pub meaning: &'a Meaning,
     /// Its words.
     pub text: &'a str,
+    /// RD3.2: they sound like an emergency.
+    pub alarms: bool,
+    /// The open matter, where it has a result that nobody has judged yet.
+    pub to_judge: Option<RegisterNumber>,
 }
 
 impl Talk {
     /// Whether a message needs more than the citizen's open ticket to be understood; what does not
     /// goes the short way, many at a time.
     #[must_use]
-    pub fn matters(&self, meaning: &Meaning, has_open: bool, now: DateTime<Utc>) -> bool {
+    pub fn matters(&self, message: Message<'_>, has_open: bool, now: DateTime<Utc>) -> bool {
+        if judges(message).is_some() {
+            return true;
+        }
+        let meaning = message.meaning;
         let waits = self.held > 0 || self.question(now).is_some() || self.next_is_new(now);
         match meaning {
             Meaning::Command(_) => true,
@@ -142,6 +150,13 @@ impl Talk {
         let question = self.question(now);
         if let Some(answered) = question.and_then(|question| answer(question, message, has_open)) {
             return answered;
+        }
+        if let Some(judged) = judges(message) {
+            return judged;
+        }
+        // Somebody in danger is asked nothing first.
+        if message.alarms && *message.meaning == Meaning::Statement {
+            return if has_open { Turn::Append } else { Turn::Open };
         }
         let beside_open = self.next_is_new(now);
         match message.meaning {
@@ -223,6 +238,14 @@ fn answer(question: Question, message: Message<'_>, has_open: bool) -> Option<Tu
     }
 }
 
+/// The name of a grade, to a result that waits to be judged: nobody has to ask first.
+fn judges(message: Message<'_>) -> Option<Turn> {
+    let ticket = message.to_judge?;
+    let text = plain(message.text);
+    let named = *message.meaning == Meaning::Statement && text.contains("满意");
+    named.then(|| grade(&text)).flatten().map(|grade| Turn::Grade(ticket, grade))
+}
+
 /// A grade by its number or its name.
 #[must_use]
 fn grade(text: &str) -> Option<Evaluation> {
@@ -281,20 +304,25 @@ mod tests {
     }
 
     fn says(text: &str) -> Message<'_> {
-        Message { meaning: &Meaning::Statement, text }
+        means(&Meaning::Statement, text)
     }
 
-    const PHOTO: Message<'_> = Message { meaning: &Meaning::Bare, text: "" };
+    fn means<'a>(meaning: &'a Meaning, text: &'a str) -> Message<'a> {
+        Message { meaning, text, alarms: false, to_judge: None }
+    }
+
+    const PHOTO: Message<'_> =
+        Message { meaning: &Meaning::Bare, text: "", alarms: false, to_judge: None };
 
     #[test]
     fn a_photo_waits_for_words_unless_a_ticket_is_open() {
         let talk = Talk::default();
         assert_eq!(talk.turn(PHOTO, false, now()), Turn::HoldForWords);
         assert_eq!(talk.turn(PHOTO, true, now()), Turn::Append);
-        assert!(!talk.matters(&Meaning::Bare, true, now()));
+        assert!(!talk.matters(PHOTO, true, now()));
         let holding = Talk { held: 1, ..talk };
         assert_eq!(holding.turn(says("灯坏了"), false, now()), Turn::Open);
-        assert!(holding.matters(&Meaning::Statement, true, now()), "what is kept goes along");
+        assert!(holding.matters(says(""), true, now()), "what is kept goes along");
         let full = Talk { held: KEPT, ..holding };
         assert_eq!(full.turn(PHOTO, false, now()), Turn::Open, "an album is no heap");
     }
@@ -330,7 +358,7 @@ mod tests {
         let new = Talk { next_is_new: Some(now()), ..Talk::default() };
         assert_eq!(new.turn(says("还有路坏了"), true, now()), Turn::Open);
         assert_eq!(new.turn(PHOTO, true, now()), Turn::HoldForWords);
-        let thanks = Message { meaning: &Meaning::Greeting, text: "谢谢" };
+        let thanks = means(&Meaning::Greeting, "谢谢");
         assert_eq!(new.turn(thanks, true, now()), Turn::AskWhatIsNew);
         let late = now() + TimeDelta::hours(24);
         assert_eq!(new.turn(says("还有路坏了"), true, late), Turn::Append);
@@ -342,15 +370,40 @@ mod tests {
         let both = Talk { next_is_new: Some(now()), question, ..Talk::default() };
         assert_eq!(both.turn(says("不"), true, now()), Turn::KeepOpen(number(1)));
         assert_eq!(both.turn(says("还有路坏了"), true, now()), Turn::Open);
-        let thanks = Message { meaning: &Meaning::Greeting, text: "谢谢" };
+        let thanks = means(&Meaning::Greeting, "谢谢");
         assert_eq!(both.turn(thanks, true, now()), Turn::AskWithdrawal);
+    }
+
+    #[test]
+    fn rd3_2_who_is_in_danger_is_not_asked_which_matter_it_is() {
+        let closed = Some((number(1), now() - TimeDelta::days(1)));
+        let talk = Talk { closed, ..Talk::default() };
+        let danger = Message { alarms: true, ..says("我要跳楼") };
+        assert_eq!(talk.turn(danger, false, now()), Turn::Open);
+        assert_eq!(talk.turn(danger, true, now()), Turn::Append);
+        assert_eq!(talk.turn(says("灯坏了"), false, now()), Turn::HoldForChoice(number(1)));
+    }
+
+    #[test]
+    fn r7_d_the_name_of_a_grade_judges_a_result_though_nobody_asked() {
+        let talk = Talk::default();
+        let judged = Message { to_judge: Some(number(1)), ..says("不满意。") };
+        assert!(talk.matters(judged, true, now()));
+        let turn = Turn::Grade(number(1), Evaluation::Dissatisfied);
+        assert_eq!(talk.turn(judged, true, now()), turn);
+        let words =
+            Message { to_judge: Some(number(1)), ..says("对结果不满意，还没解决") };
+        assert!(!talk.matters(words, true, now()));
+        let digit = Message { to_judge: Some(number(1)), ..says("4") };
+        assert!(!talk.matters(digit, true, now()), "a number alone may be anything");
+        assert!(!talk.matters(says("不满意"), true, now()), "there is nothing to judge");
     }
 
     #[test]
     fn r7_d_every_option_that_is_offered_means_its_grade_when_it_is_tapped() {
         for ((id, words), grade) in grade_options(number(7)).into_iter().zip(Evaluation::ALL) {
             let command = Meaning::Command(Command::Choice(id));
-            let message = Message { meaning: &command, text: &words };
+            let message = means(&command, &words);
             assert_eq!(Talk::default().turn(message, true, now()), Turn::Grade(number(7), grade));
         }
     }
@@ -359,11 +412,11 @@ mod tests {
     fn a_tapped_option_says_which_ticket_it_is_about() {
         let id = format!("grade/{}/2", number(7).as_i64());
         let command = Meaning::Command(Command::Choice(id));
-        let message = Message { meaning: &command, text: "满意" };
+        let message = means(&command, "满意");
         let judged = Turn::Grade(number(7), Evaluation::Satisfied);
         assert_eq!(Talk::default().turn(message, true, now()), judged);
         let strange = Meaning::Command(Command::Choice("vote/1/2".to_owned()));
-        let message = Message { meaning: &strange, text: "满意" };
+        let message = means(&strange, "满意");
         assert_eq!(Talk::default().turn(message, true, now()), Turn::TellHelp);
     }
 }

@@ -131,6 +131,8 @@ pub enum Happened {
     },
     /// The citizen asked to talk to a person (人工).
     PersonWanted,
+    /// Every link to the citizen's page that was given out until now opens nothing more.
+    LinksRevoked,
     /// Somebody tried to call the citizen back (R5.2).
     CalledBack {
         /// What came of it.

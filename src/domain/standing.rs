@@ -65,6 +65,7 @@ impl Standing {
             | Happened::TookIn { .. }
             | Happened::DateKept { .. }
             | Happened::PersonWanted
+            | Happened::LinksRevoked
             | Happened::CalledBack { .. } => {}
             Happened::Claimed { by } => {
                 self.accountable = Some(*by);

@@ -337,14 +337,14 @@ fn build<'a>(
 
 /// Whether it cannot be understood without its conversation.
 fn needs_turn(incoming: &Incoming, seen: &Seen) -> bool {
-    let Incoming { submission, received_at, .. } = incoming;
+    let Incoming { office, submission, received_at, .. } = incoming;
     if submission.thread.is_none() {
         return false;
     }
-    let (meaning, has_open) = (&submission.meaning, seen.open_ticket.is_some());
+    let (message, has_open) = (seen.message(submission, office), seen.open_ticket.is_some());
     match &seen.talk {
-        Some(talk) => talk.matters(meaning, has_open, *received_at),
-        None => Talk::default().matters(meaning, has_open, *received_at),
+        Some(talk) => talk.matters(message, has_open, *received_at),
+        None => Talk::default().matters(message, has_open, *received_at),
     }
 }
 
@@ -443,7 +443,9 @@ impl<'a> Builder<'a> {
     pub(super) fn tell_citizen(&mut self) {
         for event in &mut self.writes.events {
             if event.effect == Some("registered") {
-                event.effect_data = Some(serde_json::json!({ "tell_citizen": true }));
+                // R7.2: asked for by whichever way the number is told.
+                let asks = event.asks == Some(true);
+                event.effect_data = Some(serde_json::json!({ "tell_citizen": true, "asks": asks }));
             }
         }
     }

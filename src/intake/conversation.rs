@@ -13,7 +13,7 @@ use super::{
 use crate::{
     citizen::{self, CitizenError},
     domain::{
-        conversation::{Message, Question, Talk, Turn},
+        conversation::{Question, Talk, Turn},
         event::{Actor, Happened},
         ladder::timers_ahead,
         promise::reopened,
@@ -64,7 +64,7 @@ pub(super) async fn take(
             }
         }
     }
-    let message = Message { meaning: &submission.meaning, text: &submission.text };
+    let message = seen.message(submission, office);
     let turn = talk.turn(message, seen.open_ticket.is_some(), now);
     let mut scene = Scene { db, office, thread, now, seen, talk, settings };
     let mut committed = Committed::default();
@@ -207,7 +207,8 @@ impl Scene<'_> {
             store::conversation::joined(self.db, self.office.id, self.thread, &joined).await?;
             (self.talk.held, self.talk.by_itself_at) = (0, None);
         }
-        if matches!(self.talk.question, Some((Question::OldOrNew(_), _))) {
+        // Who goes on writing has not said yes.
+        if matches!(self.talk.question, Some((Question::OldOrNew(_) | Question::Withdraw(_), _))) {
             self.talk.question = None;
         }
         self.talk.next_is_new = None;
@@ -265,7 +266,13 @@ impl Scene<'_> {
                 }
             }
             Turn::Reopen(ticket) => self.reopen(ticket, committed).await?,
-            Turn::TellProgress => Said::Progress(self.standings().await?),
+            Turn::TellProgress => {
+                let standings = self.standings().await?;
+                match self.talk.by_itself_at.filter(|_| standings.is_empty()) {
+                    Some(by_itself_at) => Said::WordsWanted { by_itself_at, again: false },
+                    None => Said::Progress(standings),
+                }
+            }
             Turn::AskGrade => self.ask_grade().await?,
             Turn::Grade(ticket, grade) => self.grade(ticket, grade, committed).await?,
             Turn::AskWithdrawal => match self.withdrawable().await? {
@@ -382,8 +389,11 @@ impl Scene<'_> {
         let done = citizen::evaluate(self.db, self.office, ticket, evaluation, "", self.now).await;
         match done {
             Ok(()) => {}
+            Err(CitizenError::NotAllowed(NotAllowed::AlreadyClosed)) => {
+                return Ok(Said::ClosedUnjudged { number });
+            }
             Err(CitizenError::NotAllowed(why)) => {
-                let done = matches!(why, NotAllowed::AlreadyResolved | NotAllowed::AlreadyClosed);
+                let done = matches!(why, NotAllowed::AlreadyResolved);
                 return Ok(Said::NothingToEvaluate { number: Some(number), done });
             }
             Err(CitizenError::Store(error)) => return Err(error),
@@ -437,6 +447,8 @@ impl Scene<'_> {
         ticket: RegisterNumber,
         committed: &mut Committed,
     ) -> Result<Said, StoreError> {
+        // What was kept belongs to this one, whatever else is open.
+        self.set_open_aside().await?;
         let Some(mut locked) = store::ticket::lock(self.db, self.office.id, ticket).await? else {
             return Ok(Said::HowToReport);
         };
@@ -450,6 +462,9 @@ impl Scene<'_> {
             let timers = timers_ahead(calendar, locked.ticket.level, limit.due_at, self.now);
             let armed = store::timer::arm(self.db, self.office.id, ticket, &timers).await?;
             committed.timers.extend(armed);
+        } else {
+            // Somebody was faster: it is open, beside the one that was set aside now.
+            store::conversation::set_grows(self.db, self.office.id, ticket, true).await?;
         }
         // Open again, so that what was kept finds it.
         let arrival = store::intake::Arrival {

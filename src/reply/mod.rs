@@ -423,6 +423,12 @@ impl Replies {
                     Ok(fields) => fields,
                     Err(error) => return End::over(format!("模板字段填不进去：{error}")),
                 };
+                // Half an answer is none, unless the rest stands on a page.
+                let whole =
+                    link.is_some() || fields.iter().any(|field| field.value() == words.says);
+                if !whole && is_to_be_read(due.kind) {
+                    return End::over("内容长，模板放不下，也没有查询页可以打开");
+                }
                 let message =
                     Template { to: &openid, template_id: &template.id, link, fields: &fields };
                 let sent = match path {
@@ -605,6 +611,11 @@ impl Replies {
 /// messages that are kept for staff.
 fn is_staffs_own(kind: Telling) -> bool {
     matches!(kind, Telling::Said | Telling::Awaiting | Telling::Resolved | Telling::Reopened)
+}
+
+/// Of these the words count, of the others that it happened.
+fn is_to_be_read(kind: Telling) -> bool {
+    matches!(kind, Telling::Said | Telling::Awaiting | Telling::Resolved)
 }
 
 fn backoff(due: &Due, path: Path) -> TimeDelta {

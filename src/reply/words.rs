@@ -93,7 +93,12 @@ pub fn words(
                 Some(at) => format!("我们{}开始办理，", said(at)),
                 None => String::new(),
             };
-            let body = format!("您好，您发来的内容已登记，编号 {number}。{starts}{promised}。");
+            let contact = match facts.get("asks").and_then(Value::as_bool) {
+                Some(true) => "方便的话，请回复您的姓名和电话，不影响办理。",
+                _ => "",
+            };
+            let body =
+                format!("您好，您发来的内容已登记，编号 {number}。{starts}{promised}。{contact}");
             ("已登记", body, "您发来的内容已登记".to_owned(), date)
         }
         Telling::Claimed => {

@@ -393,6 +393,29 @@ pub async fn set_grows(
     Ok(())
 }
 
+/// Remembers that this ticket stands beside what its citizen says from now on: should it be taken up
+/// again, their words grow it again.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn set_beside(
+    db: &mut PgConnection,
+    office: OfficeId,
+    ticket: RegisterNumber,
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        "INSERT INTO conversation (office_id, thread, beside)
+         SELECT office_id, thread, true FROM ticket
+         WHERE office_id = $1 AND ticket = $2 AND thread IS NOT NULL
+         ON CONFLICT (office_id, thread) DO UPDATE SET beside = true",
+        office.0,
+        ticket.as_i64()
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
 /// Conversations in which something is kept whose time has come, the oldest first.
 ///
 /// # Errors

@@ -7,10 +7,15 @@
 
 use super::{StoreError, bad, number};
 use crate::domain::{
-    chain::Link, conversation::Talk, id::OfficeId, id::StaffId, register::RegisterNumber,
+    chain::Link,
+    conversation::{Message, Talk},
+    id::OfficeId,
+    id::StaffId,
+    register::RegisterNumber,
 };
+use crate::offices::Office;
 use chrono::{DateTime, Utc};
-use intake_contract::Said;
+use intake_contract::{Said, Submission};
 use sqlx::{
     PgConnection, Postgres,
     postgres::{PgHasArrayType, PgTypeInfo},
@@ -162,6 +167,19 @@ pub struct Growing {
     pub urgent: bool,
     /// How it stands.
     pub stood: Stood,
+}
+
+impl Seen {
+    /// A submission as the conversation looks at it.
+    pub(crate) fn message<'a>(&self, submission: &'a Submission, office: &Office) -> Message<'a> {
+        let judged = self.open_ticket.filter(|open| open.stood == Stood::Answered);
+        Message {
+            meaning: &submission.meaning,
+            text: &submission.text,
+            alarms: submission.urgent || office.policy.sounds_urgent(&submission.text),
+            to_judge: judged.map(|open| open.ticket),
+        }
+    }
 }
 
 /// What the database knows about each submission of a batch, in its order.
@@ -504,7 +522,7 @@ pub async fn write(
             SELECT NOT $13::boolean OR (SELECT count(*) FROM numbers) = cardinality($1) AS yes
         ), grown AS (
             UPDATE ticket SET urgency = i.urgency, events = i.events, chain = i.chain,
-                citizen_name = coalesce(i.name, citizen_name),
+                citizen_name = coalesce(citizen_name, i.name),
                 citizen_phone = coalesce(i.phone, citizen_phone)
             FROM unnest($5::int[], $6::bigint[], $7::smallint[], $8::int[], $9::int[],
                 $10::bytea[], $15::text[], $16::text[])

@@ -227,6 +227,8 @@ pub async fn take(
         r#"SELECT a.office_id, a.reply_id, path, outcome, began_at, delivery
            FROM unnest($1::int[], $2::bigint[]) AS i(office_id, reply_id)
            JOIN reply_attempt a ON a.office_id = i.office_id AND a.reply_id = i.reply_id
+           WHERE attempt > (SELECT tried_before FROM reply r
+                            WHERE r.office_id = i.office_id AND r.reply_id = i.reply_id)
            ORDER BY a.office_id, a.reply_id, attempt"#,
         &offices,
         &ids
@@ -390,6 +392,35 @@ pub async fn move_on(
     .execute(db)
     .await?;
     Ok(done.rows_affected() == 1)
+}
+
+/// These citizens have written again: what somebody was to telephone about goes by message after all.
+/// Threads with the lane in which it waits. Returns how many.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn wrote_again(
+    db: &mut PgConnection,
+    (offices, threads, lanes): (&[i32], &[String], &[String]),
+    now: DateTime<Utc>,
+) -> Result<u64, StoreError> {
+    let done = sqlx::query!(
+        "UPDATE reply r SET state = 'pending', next_try_at = $4, ended_at = NULL, lane = c.lane,
+             tried_before = attempts
+         FROM (SELECT i.office_id, t.ticket, i.lane
+               FROM unnest($1::int[], $2::text[], $3::text[]) AS i(office_id, thread, lane)
+               CROSS JOIN LATERAL (SELECT ticket FROM ticket t
+                   WHERE t.office_id = i.office_id AND t.thread = i.thread AND t.is_open AND t.grows
+                     AND t.thread IS NOT NULL LIMIT 1) t) c
+         WHERE r.office_id = c.office_id AND r.ticket = c.ticket AND r.state = 'call'",
+        offices,
+        threads,
+        lanes,
+        now
+    )
+    .execute(db)
+    .await?;
+    Ok(done.rows_affected())
 }
 
 /// Tells the handler, or whoever is on duty, that somebody has to telephone.

@@ -923,3 +923,19 @@ async fn with_several_offices_one_is_chosen_and_a_link_opens_its_own_only() {
     assert_eq!(gateway.see(&theirs).await.status, 404, "no such ticket there");
     gateway.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_officer_ends_the_links_that_were_given_out() {
+    let gateway = gateway().await;
+    let (_, link) = gateway.ticket("k1").await;
+    assert_eq!(gateway.see(&link).await.status, 200);
+    let desk = crate::desk::Desk::login(&gateway, "zhao.min").await;
+    let (csrf, page) = (desk.csrf().await, "/desk/tickets/BCS-2026-000001");
+    let seen = desk.hidden(page, "seen").await;
+    let form = [("csrf", &*csrf), ("seen", &*seen)];
+    let done = desk.post(&format!("{page}/revoke_links"), &form).await;
+    assert_eq!(done.status, 303, "{}", done.text());
+    assert!(desk.get(page).await.text().contains("作废了以前发给群众的查询链接"));
+    assert_eq!(gateway.see(&link).await.status, 404);
+    gateway.stop().await;
+}

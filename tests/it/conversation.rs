@@ -350,6 +350,61 @@ async fn a_second_matter_is_started_while_one_is_open_and_each_keeps_its_own() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_old_matter_gets_what_was_kept_for_it_though_another_one_is_open() {
+    let gateway = open_day().await;
+    says(&gateway, "楼道的灯坏了", "1").await;
+    says(&gateway, "新诉求", "2").await;
+    says(&gateway, "社保卡办不下来", "3").await;
+    close(&gateway, 2).await;
+    says(&gateway, "卡还是没有拿到", "4").await;
+    let again = says(&gateway, "1", "5").await;
+    assert!(again.contains("BCS-2026-000002 重新办理"), "{again}");
+    assert_eq!((messages(&gateway, 1).await, messages(&gateway, 2).await), (1, 2));
+    // It is the one that they talk about now.
+    assert!(says(&gateway, "跑了三趟", "6").await.contains("BCS-2026-000002"));
+    is_sound(&gateway).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rd3_2_an_emergency_soon_after_closing_is_registered_at_once() {
+    let gateway = open_day().await;
+    says(&gateway, "楼道的灯坏了", "1").await;
+    close(&gateway, 1).await;
+    let reply = says(&gateway, "再拖下去我就跳楼", "2").await;
+    assert!(reply.contains("110") && reply.contains("BCS-2026-000002"), "{reply}");
+    is_sound(&gateway).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_goes_on_writing_has_not_confirmed_a_withdrawal() {
+    let gateway = open_day().await;
+    says(&gateway, "楼道的灯坏了", "1").await;
+    assert!(says(&gateway, "撤回", "2").await.contains("回复“确认”"));
+    says(&gateway, "再等等看", "3").await;
+    says(&gateway, "好的", "4").await;
+    assert!(says(&gateway, "进度", "5").await.contains("BCS-2026-000001"));
+    is_sound(&gateway).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r7_d_a_grade_that_is_written_out_judges_and_one_that_comes_too_late_is_told_so() {
+    let gateway = open_day().await;
+    says(&gateway, "楼道的灯坏了", "1").await;
+    claim_and_resolve(&gateway, 1).await;
+    assert!(says(&gateway, "不满意", "2").await.contains("带班领导会看到"));
+    says(&gateway, "新诉求", "3").await;
+    says(&gateway, "社保卡办不下来", "4").await;
+    close(&gateway, 2).await;
+    let id = format!("grade/{}/2", RegisterNumber::new(2026, 2).unwrap().as_i64());
+    let fields = format!(
+        "<MsgType>text</MsgType><Content>满意</Content><MsgId>9</MsgId><bizmsgmenuid>{id}</bizmsgmenuid>"
+    );
+    let late = sends(&gateway, &message(gateway.clock.now(), &fields)).await;
+    assert!(late.contains("已经办结") && !late.contains("已经评价过"), "{late}");
+    is_sound(&gateway).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn r7_d_the_result_is_judged_by_a_whole_text_once() {
     let gateway = open_day().await;
     assert!(says(&gateway, "评价", "1").await.contains("没有等待评价"));

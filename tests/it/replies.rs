@@ -749,6 +749,22 @@ async fn when_all_paths_fail_the_ticket_says_whom_to_telephone_and_what_to_say()
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_writes_again_is_told_what_somebody_was_to_telephone_about() {
+    let world = World::with(Spec::at(at("2026-11-24 09:00")), "", &[]).await;
+    let ticket = world.writes().await;
+    world.gateway.clock.set(at("2026-11-26 09:01"));
+    world.effect("said", ticket, &json!({ "text": "卡已制好" })).await;
+    world.step().await;
+    assert_eq!(world.shown(ticket).await[0]["state"], "call");
+    world.writes().await;
+    until("it is to be sent", async || world.shown(ticket).await[0]["state"] == "pending").await;
+    world.step().await;
+    assert_eq!(world.shown(ticket).await[0]["state"], "sent");
+    assert!(world.told()[0].text.contains("卡已制好"));
+    world.gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_office_that_can_send_nothing_telephones() {
     let gateway = Spec::at(at("2026-11-24 09:00")).start().await;
     let number_said = gateway.wechat("oA", "灯坏了", "1").await.number();

@@ -208,6 +208,11 @@ pub enum Said {
         /// It has been judged.
         done: bool,
     },
+    /// It was struck off before it was judged.
+    ClosedUnjudged {
+        /// Which matter.
+        number: String,
+    },
     /// Really?
     ConfirmWithdrawal {
         /// Which matter.

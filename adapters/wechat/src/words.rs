@@ -106,6 +106,9 @@ impl ServiceWords {
             Said::NothingToEvaluate { number: None, .. } => {
                 format!("您在这里没有等待评价的反映。{}", self.how_to_report())
             }
+            Said::ClosedUnjudged { number } => {
+                format!("{number} 已经办结，没有来得及记下您的评价。您的意见请直接在这里写给我们。")
+            }
             Said::ConfirmWithdrawal { number } => format!(
                 "您要撤回 {number} 吗？撤回后我们就不再办理这件事。确定撤回请回复“确认”，不撤回请回复“不”。"
             ),

@@ -16,6 +16,11 @@ use axum::{extract::State as Of, http::StatusCode, response::Response};
 
 /// What a page shows of the citizen's own words, in characters.
 const PROBLEM: usize = 60;
+/// So many steps are shown, the newest first.
+const STEPS: usize = 40;
+/// Of so many the words are shown whole; of older ones so many characters.
+const WHOLE: usize = 4;
+const SHORT: usize = 120;
 
 /// What is asked of the citizen.
 struct Asked {
@@ -65,7 +70,7 @@ pub(super) async fn page(
     let now = app.clock.now();
     let row = &whole.row;
     let done = match query.get("done").map(String::as_str) {
-        Some("more") => Some("收到了，已经转给办理您这件事的人。"),
+        Some("more") => Some("收到了，已补充到这件反映，工作人员会看到。"),
         Some("more_before") => Some("这些内容之前已经收到，没有重复登记。"),
         Some("evaluated") => Some("您的评价收到了，谢谢您。"),
         Some("evaluated_before") => Some("您之前已经评价过了，以第一次为准。谢谢您。"),
@@ -91,6 +96,14 @@ pub(super) async fn page(
     // Said once: above, where it is looked for.
     let newest = steps.iter().position(|step| step.answer && step.text.is_some());
     let answer = newest.map(|at| steps.remove(at));
+    // An old telephone loads it all: the trail of a long matter is cut, its newest answers never.
+    steps.truncate(STEPS);
+    for text in steps.iter_mut().skip(WHOLE).filter_map(|step| step.text.as_mut()) {
+        if let Some((end, _)) = text.char_indices().nth(SHORT) {
+            text.truncate(end);
+            text.push_str("……（全文请向窗口询问）");
+        }
+    }
     let mut problem: String = row.problem.chars().take(PROBLEM).collect();
     if problem.len() < row.problem.len() {
         problem.push('…');
@@ -103,7 +116,7 @@ pub(super) async fn page(
             stands: words::stands(&state, row, now),
             done,
             problem,
-            promise: words::promise(&state, row, &opened.office, now),
+            promise: words::promise(&state, (row, whole.runs_from), &opened.office, now),
             asked,
             result: result.filter(|result| {
                 answer.as_ref().and_then(|step| step.text.as_ref()) != Some(result)

@@ -120,6 +120,7 @@ fn step(event: &EventRow, whole: &Whole, now: DateTime<Utc>) -> Option<Step> {
         | Happened::FollowUpDue { .. }
         | Happened::LimitNear { .. }
         | Happened::MaterialDue { .. }
+        | Happened::LinksRevoked
         // Told above, by its kind.
         | Happened::ToldCitizen { .. }
         // Somebody else's words: that it is the same matter is told on the other one.

@@ -86,7 +86,7 @@ pub(super) struct Promise {
 /// A date that rests on a calendar that nobody has announced is not told as a fact.
 pub(super) fn promise(
     state: &State,
-    row: &QueueRow,
+    (row, runs_from): (&QueueRow, Option<DateTime<Utc>>),
     office: &Office,
     now: DateTime<Utc>,
 ) -> Option<Promise> {
@@ -107,21 +107,33 @@ pub(super) fn promise(
         return Some(Promise { starts, answer, why: Vec::new() });
     }
     let answer = format!("最晚{}前给您答复。", said(row.due_at, now));
-    let why = office.calendar.why(row.accepted_at, row.level.number() as u8);
+    let from = runs_from.unwrap_or(row.accepted_at);
+    let why = office.calendar.why(from, row.level.number() as u8);
     // Where a person or an amendment kept another date, the calendar does not explain it.
-    let why = if why.due.at == row.due_at { reasons(row, office, &why, now) } else { Vec::new() };
+    let why = match why.due.at == row.due_at {
+        true => reasons(row, runs_from.is_some(), office, &why, now),
+        false => Vec::new(),
+    };
     Some(Promise { starts, answer, why })
 }
 
 /// Which days do not count, from receipt to the limit.
-fn reasons(row: &QueueRow, office: &Office, why: &Why, now: DateTime<Utc>) -> Vec<String> {
+fn reasons(
+    row: &QueueRow,
+    moved: bool,
+    office: &Office,
+    why: &Why,
+    now: DateTime<Utc>,
+) -> Vec<String> {
     let mut says = Vec::new();
     let counted = why.days.iter().filter(|day| day.counted.is_some()).count();
-    says.push(format!(
-        "{}受理，当天不算，从下一个工作日起算 {counted} 个工作日。",
-        wording::day_in_sentence(why.received_day, now)
-    ));
-    let came = wording::day_of(row.registered_at);
+    let day = wording::day_in_sentence(why.received_day, now);
+    // After a pause or a reopening the days are counted from another day.
+    says.push(match moved {
+        true => format!("期限暂停或者重新算过，相当于从{day}算起，当天不算，下一个工作日起算 {counted} 个工作日。"),
+        false => format!("{day}受理，当天不算，从下一个工作日起算 {counted} 个工作日。"),
+    });
+    let came = if moved { why.received_day } else { wording::day_of(row.registered_at) };
     let before = came
         .iter_days()
         .take_while(|date| *date < why.received_day)
