@@ -24,20 +24,26 @@ CREATE INDEX call_back_later ON call_back (office_id, next_try_at, ticket) WHERE
 
 -- A call has its ticket, or its number came later.
 CREATE FUNCTION call_waits() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    -- An exchange's clock may be ahead.
+    spoken_at timestamptz := least(NEW.spoken_at, NEW.told_at);
 BEGIN
     IF NEW.ticket IS DISTINCT FROM OLD.ticket THEN
         INSERT INTO call_back AS b
             (office_id, ticket, state, urgency, due_at, waits_since, next_try_at)
-        SELECT t.office_id, t.ticket, CASE WHEN NEW.caller IS NULL THEN 'withheld' ELSE 'waiting' END,
-               t.urgency, t.due_at, NEW.spoken_at, NEW.spoken_at
+        SELECT t.office_id, t.ticket,
+               CASE WHEN t.state IN ('resolved', 'evaluated', 'closed') THEN 'over'
+                    WHEN NEW.caller IS NULL THEN 'withheld' ELSE 'waiting' END,
+               t.urgency, t.due_at, spoken_at, spoken_at
         FROM ticket t WHERE t.office_id = NEW.office_id AND t.ticket = NEW.ticket
         -- Who calls again is there, whatever was tried before.
         ON CONFLICT (office_id, ticket) DO UPDATE SET calls = b.calls + 1,
-            state = CASE WHEN b.state = 'withheld' AND NEW.caller IS NULL THEN 'withheld'
-                         WHEN b.state = 'over' THEN 'over' ELSE 'waiting' END,
+            state = CASE WHEN excluded.state = 'over' THEN b.state
+                         WHEN b.state = 'withheld' AND NEW.caller IS NULL THEN 'withheld'
+                         ELSE 'waiting' END,
             waits_since = CASE WHEN b.state IN ('waiting', 'withheld')
-                               THEN least(b.waits_since, NEW.spoken_at) ELSE NEW.spoken_at END,
-            next_try_at = least(b.next_try_at, NEW.spoken_at),
+                               THEN least(b.waits_since, spoken_at) ELSE spoken_at END,
+            next_try_at = least(b.next_try_at, spoken_at),
             tries = CASE WHEN b.state = 'waiting' THEN b.tries ELSE 0 END;
     ELSE
         UPDATE call_back SET state = 'waiting'
@@ -50,18 +56,23 @@ CREATE TRIGGER call_waits AFTER UPDATE OF ticket, caller ON call FOR EACH ROW
           OR OLD.caller IS NULL AND NEW.caller IS NOT NULL))
     EXECUTE FUNCTION call_waits();
 
--- The ticket goes on: what has a result needs no call of its own.
+-- The ticket goes on: what has a result needs no call of its own, until it is taken up again.
 CREATE FUNCTION call_back_follows() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     UPDATE call_back SET urgency = NEW.urgency, due_at = NEW.due_at,
-        state = CASE WHEN NEW.state IN ('resolved', 'evaluated', 'closed')
-                          AND state IN ('waiting', 'withheld') THEN 'over' ELSE state END
+        state = CASE
+            WHEN NEW.state IN ('resolved', 'evaluated', 'closed')
+                THEN CASE WHEN state IN ('waiting', 'withheld') THEN 'over' ELSE state END
+            WHEN state = 'over' AND OLD.state IN ('resolved', 'evaluated', 'closed')
+                THEN CASE WHEN EXISTS (SELECT FROM call c WHERE c.office_id = NEW.office_id
+                              AND c.ticket = NEW.ticket AND c.caller IS NOT NULL)
+                     THEN 'waiting' ELSE 'withheld' END
+            ELSE state END
     WHERE office_id = NEW.office_id AND ticket = NEW.ticket;
     RETURN NULL;
 END $$;
 CREATE TRIGGER call_back_follows AFTER UPDATE ON ticket FOR EACH ROW
-    WHEN (NEW.channel = 'hotline' AND (OLD.urgency, OLD.due_at, OLD.state)
-          IS DISTINCT FROM (NEW.urgency, NEW.due_at, NEW.state))
+    WHEN ((OLD.urgency, OLD.due_at, OLD.state) IS DISTINCT FROM (NEW.urgency, NEW.due_at, NEW.state))
     EXECUTE FUNCTION call_back_follows();
 
 -- What was called before this list was there.
@@ -75,4 +86,4 @@ JOIN ticket t ON t.office_id = c.office_id AND t.ticket = c.ticket
 WHERE t.state IN ('registered', 'accepted', 'in_progress', 'awaiting_citizen');
 
 -- Whom to telephone because nothing else arrived.
-CREATE INDEX reply_to_call ON reply (office_id, reply_id) WHERE state = 'call';
+CREATE INDEX reply_to_call ON reply (office_id, ticket, reply_id) WHERE state = 'call';

@@ -83,8 +83,17 @@ fn verdict(facts: &CallEvent, calendar: &WorkingCalendar, spoken_at: DateTime<Ut
     if facts.kind == Kind::Voicemail && left {
         return Verdict::Message;
     }
+    // Recorded while nobody was there, by a source that does not say of its recordings what they are
+    // (R5.2).
+    let recorded = facts.kind == Kind::RecordingReady && left && !facts.recordings.is_empty();
+    let spoken_with = matches!(facts.outcome, Some(Outcome::Answered | Outcome::Blocked));
+    if recorded && !spoken_with && !calendar.is_open(spoken_at) {
+        return Verdict::Message;
+    }
     match facts.outcome {
         Some(Outcome::Answered | Outcome::Blocked) => Verdict::Nothing,
+        // An officer's own telephone: nobody has to call it back.
+        _ if facts.caller.as_ref().is_some_and(is_inside) => Verdict::Nothing,
         Some(_) => Verdict::Missed,
         None if facts.kind == Kind::RecordingAbsent || facts.kind == Kind::Voicemail => {
             Verdict::Missed
@@ -95,6 +104,12 @@ fn verdict(facts: &CallEvent, calendar: &WorkingCalendar, spoken_at: DateTime<Ut
         }
         None => Verdict::Nothing,
     }
+}
+
+/// Whether it is an extension of the office: three or four digits. No caller from outside has those.
+fn is_inside(caller: &Caller) -> bool {
+    matches!(caller, Caller::Raw(number)
+        if (3..=4).contains(&number.len()) && number.bytes().all(|b| b.is_ascii_digit()))
 }
 
 /// What is looked for of a call, by its facts.
@@ -317,7 +332,8 @@ pub async fn settle(app: &App, key: &Key) -> Result<(), StoreError> {
                     expect_file(app, source, key, message, one, now).await?;
                 }
             }
-            if !told_of && call.facts.recordings.is_empty() {
+            // Without a recording, or with one whose name another call has.
+            if !told_of {
                 let thread = thread(app, source, &office, key, &call).await?;
                 let words = words::message(&call, &Recording::default());
                 let id = call_id(&key.call);

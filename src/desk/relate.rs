@@ -279,6 +279,8 @@ pub async fn join(deed: Deed<'_>, into: &str) -> Result<Done, DeskError> {
         format!("您反映的{from}与{into}是同一件事，已并入{into}一起办理，请以{into}为准。");
     let outcome = Outcome::Duplicate { of: into.clone() };
     let resolved = work.locked.ticket.resolve(outcome, &opinion, &answer)?;
+    // Whoever waits to be called back waits there; before the result ends their waiting.
+    store::call::hand_on(&mut work.transaction, office.id, (deed.ticket, other)).await?;
     work.write(&resolved).await?;
     let closed = work.locked.ticket.close(Some(&format!("并入{into}")))?;
     work.write(&closed).await?;

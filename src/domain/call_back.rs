@@ -145,10 +145,15 @@ impl CallBack {
                 Some(Self { next_try_at, last_counted, ..self })
             }
             Answer::NoAnswer => {
-                let counts = self.counts_from.is_none_or(|from| from <= now);
+                // Before the office opens nobody expects to be called.
+                let counts =
+                    calendar.is_open(now) && self.counts_from.is_none_or(|from| from <= now);
                 let tries = self.tries + i32::from(counts);
                 let later = calendar.next_session(now);
-                let next_try_at = if counts { later } else { self.counts_from.unwrap_or(later) };
+                let next_try_at = match self.counts_from.filter(|from| *from > now) {
+                    Some(from) => from,
+                    None => later,
+                };
                 let state = if tries >= TRIES { State::Unreachable } else { State::Waiting };
                 let counts_from = Some(next_try_at);
                 Some(Self { state, tries, next_try_at, counts_from, last_counted: counts })
@@ -189,7 +194,9 @@ mod tests {
         let second = after(at_once, Answer::NoAnswer, "2026-11-24 16:20");
         assert_eq!((second.tries, second.next_try_at), (2, at("2026-11-25 08:30")));
         assert_eq!(second.state, State::Waiting);
-        let third = after(second, Answer::NoAnswer, "2026-11-25 08:31");
+        let early = after(second, Answer::NoAnswer, "2026-11-25 08:20");
+        assert_eq!((early.tries, early.next_try_at), (2, at("2026-11-25 08:30")));
+        let third = after(early, Answer::NoAnswer, "2026-11-25 08:31");
         assert_eq!((third.tries, third.state), (3, State::Unreachable));
     }
 

@@ -338,7 +338,8 @@ fn build<'a>(
 /// Whether it cannot be understood without its conversation.
 fn needs_turn(incoming: &Incoming, seen: &Seen) -> bool {
     let Incoming { office, submission, received_at, .. } = incoming;
-    if submission.thread.is_none() {
+    // A recording cannot be asked what it is about.
+    if submission.thread.is_none() || submission.channel == ChannelKind::Hotline {
         return false;
     }
     let (message, has_open) = (seen.message(submission, office), seen.open_ticket.is_some());

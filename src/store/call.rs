@@ -5,7 +5,7 @@ use super::{StoreError, bad, number};
 use crate::domain::{id::OfficeId, register::RegisterNumber};
 use chrono::{DateTime, Utc};
 use intake_hotline::CallEvent;
-use sqlx::PgConnection;
+use sqlx::{Connection, PgConnection};
 
 /// A call's key.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -410,25 +410,40 @@ pub async fn link(
     recording: Option<&str>,
     source_id: &str,
 ) -> Result<(), StoreError> {
+    let mut transaction = db.begin().await?;
+    // A call whose ticket was closed meanwhile goes on in the one that this became.
     sqlx::query!(
-        "WITH became AS MATERIALIZED (
-             SELECT ticket, seq FROM inbound
-             WHERE office_id = $1 AND source = $2 AND source_id = $5 AND ticket IS NOT NULL
-         ), called AS (
-             UPDATE call SET ticket = coalesce(call.ticket, became.ticket) FROM became
-             WHERE office_id = $1 AND source = $2 AND call_key = $3
-         )
-         UPDATE call_recording SET ticket = became.ticket, seq = became.seq FROM became
-         WHERE office_id = $1 AND source = $2 AND recording_key = $4 AND call_key = $3
-           AND became.seq IS NOT NULL",
+        "UPDATE call SET ticket = (SELECT ticket FROM inbound
+             WHERE office_id = $1 AND source = $2 AND source_id = $4)
+         WHERE office_id = $1 AND source = $2 AND call_key = $3
+           AND NOT coalesce((SELECT is_open FROM ticket t
+               WHERE t.office_id = $1 AND t.ticket = call.ticket), false)
+           AND EXISTS (SELECT FROM inbound WHERE office_id = $1 AND source = $2
+               AND source_id = $4 AND ticket IS NOT NULL)",
         key.office.0,
         key.source,
         key.call,
-        recording,
         source_id
     )
-    .execute(db)
+    .execute(&mut *transaction)
     .await?;
+    if let Some(recording) = recording {
+        sqlx::query!(
+            "UPDATE call_recording SET (ticket, seq) = (SELECT ticket, seq FROM inbound
+                 WHERE office_id = $1 AND source = $2 AND source_id = $5)
+             WHERE office_id = $1 AND source = $2 AND recording_key = $4 AND call_key = $3
+               AND EXISTS (SELECT FROM inbound WHERE office_id = $1 AND source = $2
+                   AND source_id = $5 AND ticket IS NOT NULL AND seq IS NOT NULL)",
+            key.office.0,
+            key.source,
+            key.call,
+            recording,
+            source_id
+        )
+        .execute(&mut *transaction)
+        .await?;
+    }
+    transaction.commit().await?;
     Ok(())
 }
 
@@ -478,6 +493,28 @@ pub async fn lacks_phone(
     )
     .fetch_one(db)
     .await?)
+}
+
+/// A ticket is ended in favour of another one: who waits to be called back waits there.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn hand_on(
+    db: &mut PgConnection,
+    office: OfficeId,
+    (from, into): (RegisterNumber, RegisterNumber),
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        "UPDATE call SET ticket = $3 WHERE office_id = $1 AND ticket = $2 AND EXISTS (
+             SELECT FROM call_back b WHERE b.office_id = $1 AND b.ticket = $2
+               AND b.state IN ('waiting', 'withheld'))",
+        office.0,
+        from.as_i64(),
+        into.as_i64()
+    )
+    .execute(db)
+    .await?;
+    Ok(())
 }
 
 /// The calls of a ticket, as they were made; two hundred at most.

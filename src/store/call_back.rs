@@ -246,7 +246,7 @@ pub async fn to_tell(
 ) -> Result<Vec<(RegisterNumber, DateTime<Utc>)>, StoreError> {
     let rows = sqlx::query!(
         "SELECT ticket, created_at FROM reply WHERE office_id = $1 AND state = 'call'
-         ORDER BY reply_id LIMIT $2",
+         ORDER BY ticket, reply_id LIMIT $2",
         office.0,
         limit
     )

@@ -407,16 +407,21 @@ pub async fn wrote_again(
     let done = sqlx::query!(
         "UPDATE reply r SET state = 'pending', next_try_at = $4, ended_at = NULL, lane = c.lane,
              tried_before = attempts
-         FROM (SELECT i.office_id, t.ticket, i.lane
+         FROM (SELECT i.office_id, w.reply_id, i.lane
                FROM unnest($1::int[], $2::text[], $3::text[]) AS i(office_id, thread, lane)
                CROSS JOIN LATERAL (SELECT ticket FROM ticket t
                    WHERE t.office_id = i.office_id AND t.thread = i.thread AND t.is_open AND t.grows
-                     AND t.thread IS NOT NULL LIMIT 1) t) c
-         WHERE r.office_id = c.office_id AND r.ticket = c.ticket AND r.state = 'call'",
+                     AND t.thread IS NOT NULL LIMIT 1) t
+               CROSS JOIN LATERAL (SELECT reply_id FROM reply w
+                   WHERE w.office_id = i.office_id AND w.ticket = t.ticket AND w.state = 'call'
+                   ORDER BY reply_id LIMIT 100) w) c
+         WHERE r.office_id = c.office_id AND r.reply_id = c.reply_id AND r.state = $5",
         offices,
         threads,
         lanes,
-        now
+        now,
+        // A parameter, so that it goes by the key and not by the index of this state.
+        "call"
     )
     .execute(db)
     .await?;

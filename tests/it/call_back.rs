@@ -194,6 +194,35 @@ async fn who_calls_again_is_there_and_what_has_a_result_needs_no_call() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_taken_up_again_or_joined_to_another_matter_waits_as_before() {
+    let gateway = night().await;
+    calls(&gateway, 1, "13900001234").await;
+    calls(&gateway, 2, "13900005678").await;
+    let (one, two) = ("BCS-2026-000001", "BCS-2026-000002");
+    it_is(&gateway, "2026-11-24 08:40");
+    let desk = Desk::login(&gateway, "zhao.min").await;
+    let csrf = desk.csrf().await;
+    let act = async |ticket: &str, act: &str, more: &[(&str, &str)]| {
+        let form = [&[("csrf", &*csrf)], more].concat();
+        let done = desk.post(&format!("/desk/tickets/{ticket}/{act}"), &form).await;
+        assert_eq!(done.status, 303, "{}", done.text());
+    };
+    act(one, "claim", &[]).await;
+    act(one, "resolve", &[("outcome", "solved"), ("opinion", "点错了")]).await;
+    assert_eq!(order(&list(&desk).await), [two]);
+    act(one, "reopen", &[("reason", "点错了")]).await;
+    assert_eq!(order(&list(&desk).await), [one, two]);
+    notes(&desk, one, "reached").await;
+    assert_eq!(order(&list(&desk).await), [two]);
+    act(two, "join", &[("into", one)]).await;
+    let page = list(&desk).await;
+    assert_eq!(order(&page), [one], "whoever waited waits there");
+    assert!(page.contains("13900005678"), "{page}");
+    is_sound(&gateway).await;
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_list_is_worked_with_one_key_for_each_end_of_a_try() {
     let gateway = night().await;
     calls(&gateway, 1, "13900001234").await;

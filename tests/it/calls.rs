@@ -184,6 +184,54 @@ async fn a_voicemail_a_day_after_its_record_joins_the_ticket_of_the_missed_call(
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_voicemail_that_comes_after_its_ticket_was_closed_is_a_matter_of_its_own() {
+    let gateway = night().with(&vendor()).start().await;
+    let record = r#"{"SessionId":"s1","Direction":"0","Caller":"13900001234","Callee":"12333","StartTimestamp":1795448700,"EndedTimestamp":1795448730,"Duration":30,"EndStatus":106}"#;
+    tccc(&gateway, "cdr", record).await;
+    a_minute_later(&gateway).await;
+    gateway.clock.set(at("2026-11-24 09:10"));
+    let desk = Desk::login(&gateway, "zhao.min").await;
+    let csrf = desk.csrf().await;
+    desk.post(&format!("{TICKET}/claim"), &[("csrf", &csrf)]).await;
+    let solved = [("csrf", &*csrf), ("outcome", "solved"), ("opinion", "已补办")];
+    assert_eq!(desk.post(&format!("{TICKET}/resolve"), &solved).await.status, 303);
+    let closed = [("csrf", &*csrf), ("reason", "群众不愿评价")];
+    assert_eq!(desk.post(&format!("{TICKET}/close"), &closed).await.status, 303);
+    let voicemail = r#"{"SessionId":"s1","Timestamp":1795448730,"RecordURL":"http://r.example.com/1.mp3","EndpointUser":13900001234}"#;
+    tccc(&gateway, "voicemail", voicemail).await;
+    assert_eq!((calls_of(&gateway).await, tickets(&gateway).await), (1, 2));
+    assert_eq!(number(&gateway.pool, "SELECT count(*) FROM held").await, 0);
+    let waits = "SELECT count(*) FROM call_back WHERE ticket = 2026000000002 AND state = 'waiting'";
+    assert_eq!(number(&gateway.pool, waits).await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_recording_whose_name_another_call_has_is_told_of_all_the_same() {
+    let gateway = night().with(&freeswitch("")).start().await;
+    let body = String::from_utf8(capture("004_json_cdr.body")).unwrap();
+    for (uuid, number) in [("1", "13900001234"), ("2", "13900005678")] {
+        let body = body
+            .replace("352d7f5f-8c84-4d5b-acd1-f6a9fae9c22d", &uuid.repeat(36))
+            .replace(&format!("rec_{}.wav", uuid.repeat(36)), "night.wav")
+            .replace("anonymous", number);
+        assert_eq!(push(&gateway, body.into_bytes()).await.status, 200);
+    }
+    assert_eq!((calls_of(&gateway).await, tickets(&gateway).await), (2, 2));
+    let waiting = "SELECT count(*) FROM call_back WHERE state = 'waiting'";
+    assert_eq!(number(&gateway.pool, waiting).await, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_officer_dials_in_vain_is_no_missed_call() {
+    let gateway = night().with(&freeswitch("")).start().await;
+    let body = String::from_utf8(capture("001_json_cdr.body")).unwrap();
+    push(&gateway, body.replace("13700000002", "8001").into_bytes()).await;
+    a_minute_later(&gateway).await;
+    a_minute_later(&gateway).await;
+    assert_eq!((calls_of(&gateway).await, tickets(&gateway).await), (1, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_number_that_comes_after_the_recording_is_added_to_its_ticket() {
     let gateway = night().with(&vendor()).start().await;
     let voicemail =

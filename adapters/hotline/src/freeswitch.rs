@@ -5,7 +5,7 @@
 //! body itself says what it is.
 
 use crate::{
-    call::{AudioRef, CallEvent, Kind, Outcome, Recording, Unread},
+    call::{AudioRef, CallEvent, Kind, Outcome, Recording, SHORTEST_MS, Unread},
     phone::Numbering,
     text::{BODY_LIMIT, decode, percent},
     time::{TimeFormat, Unit, Zone},
@@ -68,10 +68,11 @@ fn read(text: &str, depth: u8) -> Result<Record, Unread> {
     if text.starts_with('<') {
         return xml(text);
     }
-    let Some(inner) = text.strip_prefix("cdr=").filter(|_| depth < WRAPPINGS) else {
+    if depth == WRAPPINGS {
         return Err(Unread::Form);
-    };
-    let inner = inner.trim_start();
+    }
+    // In `err-log-dir` the value lies alone, encoded as it would have been sent.
+    let inner = text.strip_prefix("cdr=").unwrap_or(text).trim_start();
     // `encode=false` puts plain XML, with all its ampersands, behind the equals sign.
     if inner.starts_with(['{', '<']) {
         return read(inner, depth + 1);
@@ -223,27 +224,31 @@ fn call(source: &str, record: &Record, numbering: &Numbering) -> Result<Option<C
     let last_app = record.variable(&["last_app"]).unwrap_or_default();
     // Written once the message lies in the box, and not before.
     let delivered = record.variable(&["voicemail_file_path"]);
-    // `record` ends with the call, so its own variables say where the message lies.
-    let recorded = (last_app == "record" && ms.is_some())
-        .then(|| record.variable(&["record_path", "current_application_data", "last_arg"]))
-        .flatten()
-        .and_then(|path| path.split_ascii_whitespace().next());
-    if let Some(path) = delivered.or(recorded) {
+    // What `record` took down, whatever the dialplan did after it: nobody was put through.
+    let recorded = ms.is_some() && last_app != "voicemail" && record.time("bridge").is_none();
+    let last = if last_app == "record" {
+        record.variable(&["record_path", "current_application_data", "last_arg"])
+    } else {
+        record.variable(&["record_path"])
+    };
+    let path = delivered.or(last).and_then(|path| path.split_ascii_whitespace().next());
+    if delivered.is_some() || recorded {
         // A voicemail goes by the call: the identity in its file's name is another one.
-        let key = match delivered {
-            Some(_) => uuid,
-            None => path.rsplit('/').next().unwrap_or(path),
+        let key = match path.filter(|_| delivered.is_none()) {
+            Some(path) => path.rsplit('/').next().unwrap_or(path),
+            None => uuid,
         };
         let key = crate::text::key(key).ok_or(Unread::Key)?;
-        let audio = AudioRef::parse(path);
+        let audio = path.and_then(AudioRef::parse);
         call.recordings.insert(key, Recording { ms, audio, ..Recording::default() });
         call.kind = Kind::Voicemail;
         call.outcome = Some(Outcome::MessageLeft);
         return Ok(Some(call));
     }
     // Recorded and not delivered: shorter than the exchange is set to keep.
-    call.outcome = Some(if last_app == "voicemail" && ms.is_some() {
-        Outcome::TooShort
+    call.outcome = Some(if let ("voicemail", Some(ms)) = (last_app, ms) {
+        // Long enough, and not kept: thrown away by the caller.
+        if ms < SHORTEST_MS { Outcome::TooShort } else { Outcome::GaveUp }
     } else if record.time("bridge").is_some() {
         Outcome::Answered
     } else if record.time("answer").is_some() {

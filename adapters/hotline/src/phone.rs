@@ -11,6 +11,8 @@ use unicode_normalization::UnicodeNormalization;
 
 /// Longer ones are no numbers.
 const LONGEST: usize = 160;
+/// Of what is no number, in bytes.
+const RAW: usize = intake_contract::LIMITS.phone;
 
 /// Who called. The better read comes first.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -143,7 +145,8 @@ impl Numbering {
         let (main, ext) = split_extension(bare);
         match self.e164(&main) {
             Some(e164) => Caller::Known(Number { e164, ext, raw }),
-            None => Caller::Raw(raw),
+            // As much as a ticket holds.
+            None => Caller::Raw(fact(&raw, RAW).unwrap_or(raw)),
         }
     }
 
@@ -222,8 +225,15 @@ pub(crate) fn is_withheld(text: &str) -> bool {
         "asterisk",
         "anonymous.invalid",
     ];
+    // FreeSWITCH's own default is ten zeros; the others are words spelled on the keys of a telephone
+    // (ANONYMOUS, RESTRICTED, UNAVAILABLE, UNKNOWN), as Twilio and others pass them on.
+    const SPELLED: [&str; 5] = ["266696687", "7378742833", "86282452253", "8656696", "2562533"];
     let text = text.trim().to_ascii_lowercase();
-    WORDS.contains(&text.as_str()) || text.ends_with("@anonymous.invalid")
+    let digits = text.strip_prefix('+').unwrap_or(&text);
+    WORDS.contains(&text.as_str())
+        || text.ends_with("@anonymous.invalid")
+        || (digits.len() >= 6 && digits.bytes().all(|b| b == b'0'))
+        || (text.starts_with('+') && SPELLED.contains(&digits))
 }
 
 /// Without display name, scheme and host; `None` when the number is withheld.

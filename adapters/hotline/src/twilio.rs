@@ -90,6 +90,8 @@ pub fn parse(
             Some("completed") => None, // with a person or a machine, it does not say
             Some("busy" | "no-answer" | "canceled") => Some(Outcome::Missed),
             Some("failed") => Some(Outcome::Failed),
+            // It goes on; its end comes by itself.
+            Some("queued" | "initiated" | "ringing" | "in-progress") => return Ok(None),
             _ => return Err(Unread::Field),
         };
         return Ok(Some(call));

@@ -216,6 +216,10 @@ fn unreachable(whole: &Whole, now: DateTime<Utc>) -> Option<String> {
                 tries.push(wording::said(event.at, now));
                 given_up = next_try_at.is_none();
             }
+            Some(Happened::CalledBack { answer: Answer::Again, .. }) => {
+                tries.pop();
+                given_up = false;
+            }
             Some(Happened::CalledBack { .. } | Happened::MessageReceived { .. }) => {
                 given_up = false
             }
@@ -458,7 +462,7 @@ pub(super) fn done(name: &str) -> Option<&'static str> {
         }
         "called" => "已记下：打过电话了。",
         "reached" => "已记下：接通了。请把谈的内容和结果写在这里；记错了可以“重新放回待回拨”。",
-        "busy" => "已记下：占线，15 分钟以后再打。",
+        "busy" => "已记下：占线。过一会儿再打，时间见“稍后再打”。",
         "no_answer" => {
             "已记下：无人接听。下一次在下一个办公时段再打；三次不同时间都没有人接，就可以按“多次联系不上”办结。"
         }

@@ -94,7 +94,7 @@ impl Try {
                 }
             }
             State::Waiting if tried => format!("已有 {} 次无人接听，再打一次。", one.tries),
-            State::Waiting => "还没有回拨。".to_owned(),
+            State::Waiting => "等回拨。".to_owned(),
             State::Withheld => "对方没有显示号码，无法回拨。请听录音，看能不能办。".to_owned(),
             State::Reached => "已经接通过。".to_owned(),
             State::Unreachable => {
@@ -131,6 +131,7 @@ pub(super) async fn show(
     frame: Frame,
     views: Vec<ViewLink>,
     query: &QueueQuery,
+    unattended: bool,
 ) -> Result<Response, Failure> {
     let (office, now) = (&frame.office, app.clock.now());
     let mut db = app.pool.acquire().await?;
@@ -142,12 +143,25 @@ pub(super) async fn show(
     let to_tell = store::call_back::to_tell(&mut db, office.id, LISTED).await?;
     let chosen = RegisterNumber::parse(&query.at, &office.prefix).ok();
     let next = chosen.or_else(|| lists.iter().flatten().next().map(|line| line.ticket));
-    let card = match next {
+    let current = next.map(|ticket| ticket.display(&office.prefix)).unwrap_or_default();
+    // The page that asks by itself exchanges the list only.
+    let card = match next.filter(|_| !unattended) {
         Some(ticket) => card(&mut db, office, ticket, now).await?,
         None => None,
     };
+    // P05: who does not call sees what lists show.
+    let card = card.map(|mut card| {
+        if !frame.receives() {
+            card.name = card.name.as_deref().map(wording::masked_name);
+            card.calls.number = card.calls.number.as_deref().map(wording::masked_phone);
+            card.calls.dials.clear();
+            for call in &mut card.calls.calls {
+                call.number = call.number.as_deref().map(wording::masked_phone);
+            }
+        }
+        card
+    });
     drop(db);
-    let current = card.as_ref().map(|card| card.number.clone()).unwrap_or_default();
     let row = |line: Line| row(line, office, &current, now);
     let mut rows = lists.into_iter().map(|lines| lines.into_iter().map(row).collect());
     let mut part =

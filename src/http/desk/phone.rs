@@ -11,6 +11,8 @@ pub(super) struct Calls {
     pub(super) calls: Vec<Line>,
     /// What an officer dials; `None` where it is withheld or was not told.
     pub(super) number: Option<String>,
+    /// The same for a telephone: without its extension, which somebody has to say or to type.
+    pub(super) dials: String,
     /// Nobody can be called back.
     pub(super) withheld: bool,
 }
@@ -19,14 +21,19 @@ pub(super) struct Calls {
 #[derive(Debug)]
 pub(super) struct Line {
     pub(super) at: String,
+    pub(super) number: Option<String>,
     pub(super) words: String,
 }
 
 /// The calls of a ticket as they are shown.
 pub(super) fn show(calls: &[Call], now: DateTime<Utc>) -> Calls {
     let callers = || calls.iter().filter_map(|call| call.facts.caller.as_ref());
-    let number = callers().find_map(Caller::dialled);
+    // The newest: who called last is there.
+    let number = callers().filter_map(Caller::dialled).last();
     let withheld = number.is_none() && callers().next().is_some();
+    let mut numbers: Vec<String> = callers().filter_map(Caller::dialled).collect();
+    numbers.sort();
+    numbers.dedup();
     let line = |call: &Call| {
         let mut words = match call.facts.kind {
             Kind::Voicemail if call.facts.recordings.values().any(|one| one.says_something()) => {
@@ -37,7 +44,12 @@ pub(super) fn show(calls: &[Call], now: DateTime<Utc>) -> Calls {
         if let Some(callee) = &call.facts.callee {
             words = format!("拨打 {callee}，{words}");
         }
-        Line { at: wording::moment(call.spoken_at, now), words }
+        // Said where it is not the one above: two matters became one.
+        let several = numbers.len() > 1;
+        let number = call.facts.caller.as_ref().and_then(Caller::dialled).filter(|_| several);
+        Line { at: wording::moment(call.spoken_at, now), number, words }
     };
-    Calls { calls: calls.iter().map(line).collect(), number, withheld }
+    let dials = number.as_deref().and_then(|number| number.split(' ').next());
+    let dials = dials.unwrap_or_default().to_owned();
+    Calls { calls: calls.iter().map(line).collect(), number, dials, withheld }
 }

@@ -17,6 +17,7 @@ use crate::{
 use askama::Template;
 use axum::{
     extract::{Query, State},
+    http::HeaderMap,
     response::{
         IntoResponse, Response,
         sse::{Event, KeepAlive, Sse},
@@ -364,6 +365,7 @@ struct QueuePage {
 pub(super) async fn page(
     State(app): State<Shared>,
     LoggedIn(session): LoggedIn,
+    headers: HeaderMap,
     Query(query): Query<QueueQuery>,
 ) -> Result<Response, Failure> {
     let now = app.clock.now();
@@ -375,7 +377,8 @@ pub(super) async fn page(
     if view == View::CallBack {
         let counts = counts(&app, session.office, session.staff, cuts).await?;
         let views = links(view, &counts);
-        return call_back::show(&app, frame, views, &query).await;
+        let unattended = super::session::is_unattended(&headers);
+        return call_back::show(&app, frame, views, &query, unattended).await;
     }
     let filter = query.filter(view, session, cuts);
     let after = Cursor::decode(&query.after);

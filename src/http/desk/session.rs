@@ -47,7 +47,12 @@ impl FromRequestParts<Shared> for LoggedIn {
 /// Whether a page's script asks by itself, without a hand on it: it says so in a header, and where
 /// it cannot send one, by where it asks.
 fn unattended(parts: &Parts) -> bool {
-    parts.headers.contains_key("x-unattended") || parts.uri.path() == "/desk/live"
+    is_unattended(&parts.headers) || parts.uri.path() == "/desk/live"
+}
+
+/// Whether a request says so.
+pub(super) fn is_unattended(headers: &HeaderMap) -> bool {
+    headers.contains_key("x-unattended")
 }
 
 impl Session {

@@ -38,6 +38,30 @@ fn who_hangs_up_in_the_greeting_gave_up() {
 }
 
 #[test]
+fn what_was_left_in_the_folder_is_encoded_as_it_would_have_been_sent() {
+    let json = fixture("freeswitch/001_json_cdr.body");
+    let told = call(&json);
+    let percent: String = json.iter().map(|byte| format!("%{byte:02X}")).collect();
+    assert_eq!(call(percent.as_bytes()), told);
+    assert_eq!(call(STANDARD.encode(&json).as_bytes()), told);
+    for nothing in [&b""[..], b"nothing of the kind", b"%7Bno", b"AAAA"] {
+        assert!(read(nothing).is_err());
+    }
+}
+
+#[test]
+fn a_message_that_was_ended_by_a_key_is_one_whatever_the_dialplan_did_next() {
+    let body = String::from_utf8(fixture("freeswitch/004_json_cdr.body")).unwrap();
+    let body = body.replace("\"last_app\":\"record\"", "\"last_app\":\"playback\"");
+    let body = body.replace("\"last_arg\":\"", "\"last_arg\":\"/x/thanks.wav ");
+    let told = call(body.as_bytes());
+    assert_eq!((told.kind, told.outcome), (Kind::Voicemail, Some(Outcome::MessageLeft)));
+    let recording = told.recordings.values().next().expect("a recording");
+    assert_eq!(recording.ms, Some(6020));
+    assert!(recording.says_something());
+}
+
+#[test]
 fn raw_json_that_comes_as_a_form_is_read_all_the_same() {
     let call = three("016_json_nocont", "017_xml_cdr", "018_format_cdr");
     assert_eq!(call.call_key, "a62e8387-50d8-450b-8164-a2dc2941e411");
