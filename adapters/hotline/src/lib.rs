@@ -1,6 +1,7 @@
 //! The telephone: calls and voicemail, as exchanges and vendors tell of them (hotline.md).
 //!
-//! Two ways in. The signed webhook (§2a, [`HotlineChannel`]) describes one voicemail. Everything else
+//! Two ways in. The signed webhook (§2a, [`HotlineChannel`]) describes one voicemail, and may bring it
+//! along ([`parts`]). Everything else
 //! speaks its own language: FreeSWITCH's call records, Asterisk's spool and call records, Twilio's
 //! callbacks, and the pushes of vendors, which are described by mappings (`config/hotline/*.toml`).
 //! Each comes to the same form, the [`CallEvent`]; its parts arrive in any order and any number of
@@ -18,6 +19,7 @@ mod event;
 pub mod freeswitch;
 mod json;
 mod mapping;
+mod parts;
 mod phone;
 pub mod sender;
 mod signature;
@@ -31,6 +33,7 @@ pub use call::{AudioRef, CallEvent, Kind, OtherCall, Outcome, Recording, SHORTES
 pub use channel::{HotlineChannel, Key, Source, SourceError};
 pub use event::{Voicemail, VoicemailError};
 pub use mapping::{Mapping, MappingError, SHIPPED, Told};
+pub use parts::{Parts, boundary, parts};
 pub use phone::{Caller, Number, Numbering, Rewrite};
 pub use source::{Format, PushSource, Received};
 pub use text::BODY_LIMIT;
