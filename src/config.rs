@@ -28,6 +28,7 @@ pub struct Config {
     pub schedule: Schedule,
     pub relay: Relay,
     pub media: Media,
+    pub transcribe: Transcribe,
     pub desk: Desk,
     pub citizen: Citizen,
     #[serde(deserialize_with = "apart")]
@@ -151,6 +152,16 @@ pub struct Media {
     pub s3_secret: SecretString,
     pub limit_mb: usize,
     pub parallel: usize,
+    pub ffmpeg: String,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config/default.toml says what each key means")]
+pub struct Transcribe {
+    pub command: Vec<String>,
+    pub timeout_s: u64,
+    pub tries: i32,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -265,6 +276,10 @@ impl Config {
             return wrong(format!("log.filter {says}"));
         }
         self.media.check().map_err(ConfigError)?;
+        let program = self.transcribe.command.first();
+        if program.is_some_and(|program| !Path::new(program).is_absolute()) {
+            return wrong("transcribe.command[0] must be the whole path of a program".to_owned());
+        }
         let fits = self.schedule.prefix.chars().all(|c| c.is_ascii_alphanumeric() || c == '-');
         if self.schedule.prefix.is_empty() || !fits {
             return wrong("schedule.prefix must be letters, digits and hyphens".to_owned());
@@ -296,10 +311,12 @@ impl Config {
 
     /// Every number with the least and the most that makes sense: beyond it something would wait
     /// for ever, spin, overflow, or never happen.
-    fn numbers(&self) -> [(&'static str, i128, i128, i128); 38] {
+    fn numbers(&self) -> [(&'static str, i128, i128, i128); 40] {
         const HOUR_S: i128 = 3600;
         const DAY_S: i128 = 24 * HOUR_S;
-        let Self { http, database, intake, schedule, relay, media, desk, citizen, .. } = self;
+        let Self {
+            http, database, intake, schedule, relay, media, transcribe, desk, citizen, ..
+        } = self;
         [
             ("http.connections", http.connections as i128, 1, 100_000),
             ("http.connections_per_address", http.connections_per_address as i128, 1, 100_000),
@@ -329,6 +346,8 @@ impl Config {
             ("relay.parallel", relay.parallel as i128, 1, 1000),
             ("media.limit_mb", media.limit_mb as i128, 1, 100),
             ("media.parallel", media.parallel as i128, 1, 64),
+            ("transcribe.timeout_s", transcribe.timeout_s.into(), 1, HOUR_S),
+            ("transcribe.tries", transcribe.tries.into(), 1, 4),
             ("desk.session_idle_min", desk.session_idle_min.into(), 1, 24 * 60),
             ("desk.session_h", desk.session_h.into(), 1, 7 * 24),
             ("desk.failures", desk.failures.into(), 1, 100),
@@ -417,6 +436,9 @@ impl Config {
 impl Media {
     fn check(&self) -> Result<(), String> {
         let wrong = |text: &str| Err(text.to_owned());
+        if !self.ffmpeg.is_empty() && !Path::new(&self.ffmpeg).is_absolute() {
+            return wrong("media.ffmpeg must be the whole path of the program");
+        }
         if self.s3_bucket.is_empty() {
             return match self.folder.is_empty() {
                 true => wrong("media.folder is missing: name a folder, or media.s3_bucket"),
@@ -730,6 +752,10 @@ mod tests {
             ("[relay]\nfirst_retry_s = 7200", "relay.longest_retry_s"),
             ("[media]\nfolder = ''", "media.folder is missing"),
             ("[media]\nlimit_mb = 0", "media.limit_mb"),
+            ("[media]\nffmpeg = 'ffmpeg'", "media.ffmpeg must be the whole path"),
+            ("[transcribe]\ncommand = ['asr', '-m', 'zh']", "transcribe.command[0]"),
+            ("[transcribe]\ncommand = '/bin/asr'", "transcribe.command must be"),
+            ("[transcribe]\ntimeout_s = 0", "transcribe.timeout_s"),
             ("[media]\ns3_bucket = 'a'", "media.s3_key_id is missing"),
             ("[media]\ns3_bucket = 'a'\ns3_endpoint = 's3'", "media.s3_endpoint"),
             ("[desk]\nfailures = 0", "desk.failures"),

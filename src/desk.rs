@@ -7,11 +7,13 @@
 mod call;
 mod finish;
 mod handle;
+mod hold;
 mod relate;
 
 pub use call::call_back;
 pub use finish::{Ending, close, reopen, resolve};
 pub use handle::{ask, hand_up, resume, revoke_links, say, triage};
+pub use hold::hold;
 pub use relate::{join, split};
 
 use crate::{

@@ -12,7 +12,7 @@ use crate::{
     http::{self, App, Shared, live::Live, serve::Limits},
     intake::{Committed, Intake, OnCommit, held::Waits},
     lifecycle::Wake,
-    media::{Fetcher, Keeper, Store},
+    media::{Fetcher, Helpers, Keeper, Store, Transcriber},
     offices::{Office, Offices},
     platform::{self, Accounts, RedisTokens, Sending},
     relay::{Relay, Targets},
@@ -204,7 +204,17 @@ impl Gateway {
         let store = Store::open(&config.media)
             .map_err(|(key, says)| StartError::new(format!("{key} {says}")))?;
         let limit = config.media.limit_mb * 1024 * 1024;
-        let media = Arc::new(Keeper::new(pool.clone(), store, limit));
+        let helpers = Helpers {
+            ffmpeg: (!config.media.ffmpeg.is_empty()).then(|| config.media.ffmpeg.clone().into()),
+            transcribe: !config.transcribe.command.is_empty(),
+        };
+        let media = Arc::new(Keeper::new(pool.clone(), store, limit, helpers));
+        let transcriber = Transcriber::new(
+            pool.clone(),
+            Arc::clone(&media),
+            config.transcribe.clone(),
+            clock.clone(),
+        );
         let fetcher = Fetcher::new(
             pool.clone(),
             Arc::clone(&media),
@@ -265,6 +275,7 @@ impl Gateway {
             waits,
             media,
             fetcher,
+            transcriber,
             live,
             tallies: http::desk::Tallies::default(),
             desk: config.desk.clone(),
@@ -288,6 +299,7 @@ impl Gateway {
         self.workers.spawn(Arc::clone(&self.app.search).run(stop()));
         self.workers.spawn(Arc::clone(&self.app.waits).run(stop()));
         self.workers.spawn(Arc::clone(&self.app.fetcher).run(stop()));
+        self.workers.spawn(Arc::clone(&self.app.transcriber).run(stop()));
         self.workers.spawn(calls::run(Arc::clone(&self.app), stop()));
         self.workers.spawn(calls::scan::run(Arc::clone(&self.app), stop()));
     }

@@ -1,7 +1,7 @@
 //! What is of no use any more, removed now and then. Every replica does it: the same again removes
 //! nothing.
 
-use crate::{http::Shared, lifecycle::Wake, store, store::StoreError, telemetry};
+use crate::{http::Shared, lifecycle::Wake, media, store, store::StoreError, telemetry};
 use chrono::TimeDelta;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -19,6 +19,13 @@ pub async fn run(app: Shared, shutdown: CancellationToken) {
         if let Err(error) = tidy(&app).await {
             tracing::warn!(error = %telemetry::causes(&error), "what is over could not be removed");
         }
+        let removed = media::remove_old(&app.pool, &app.offices, &app.sources, app.clock.now());
+        match tokio::time::timeout(MEDIA_WITHIN, removed).await {
+            Ok(Ok(_)) | Err(_) => {}
+            Ok(Err(error)) => {
+                tracing::warn!(error = %telemetry::causes(&error), "recordings whose time is over could not be removed");
+            }
+        }
         match tokio::time::timeout(MEDIA_WITHIN, app.media.tidy()).await {
             Ok(Ok(_)) | Err(_) => {}
             Ok(Err(error)) => {
@@ -33,7 +40,8 @@ pub async fn run(app: Shared, shutdown: CancellationToken) {
 const MEDIA_WITHIN: Duration = Duration::from_secs(300);
 
 /// Removes attempts to log in or to find a matter that nobody counts any more, sessions that are
-/// over, what WeChat allowed to send and allows no more, and what it reported and will not repeat.
+/// over, what WeChat allowed to send and allows no more, what it reported and will not repeat, and
+/// files that no message has waited for.
 ///
 /// # Errors
 /// [`StoreError`].
@@ -53,7 +61,8 @@ pub async fn tidy(app: &Shared) -> Result<u64, StoreError> {
         let heard =
             store::heard::purge(&mut db, now - REPEATED_WITHIN, now - LEFT_FOR_GOOD).await?;
         let attempts = store::citizen::purge(&mut db, now - TimeDelta::hours(1)).await?;
-        Ok(logins + allowed + heard + attempts)
+        let uploads = store::citizen::purge_uploads(&mut db, now - REPEATED_WITHIN).await?;
+        Ok(logins + allowed + heard + attempts + uploads)
     })
     .await
 }

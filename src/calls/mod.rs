@@ -62,6 +62,8 @@ impl Sources {
 
 /// Of the statements of one call.
 const WITHIN: Duration = Duration::from_secs(3);
+/// Of a recording that is brought along.
+const KEPT_WITHIN: Duration = Duration::from_secs(10);
 /// Whoever took a call to settle and is gone: somebody else does it then.
 const LEASE: TimeDelta = TimeDelta::seconds(60);
 const LOOK_EVERY: Duration = Duration::from_secs(5);
@@ -545,12 +547,58 @@ fn group(source: &Source, office: &Office, call: &Call) -> String {
     if group.len() <= intake_contract::LIMITS.thread - 8 { group } else { alone }
 }
 
+/// A recording that a signed description brought along and vouches for.
+#[derive(Debug, Clone)]
+#[expect(missing_docs, reason = "named as what they are")]
+pub struct Brought {
+    pub digest: [u8; 32],
+    pub content: Bytes,
+}
+
 /// A signed voicemail of the webhook: its call is kept, and the submission goes through the intake in
-/// the thread of its call.
+/// the thread of its call. A recording that came along is kept before anything is answered; with a
+/// repeat too, for the first one may have come without.
 ///
 /// # Errors
 /// As [`crate::intake::Intake::accept`].
 pub async fn accept(
+    app: &App,
+    office: OfficeId,
+    submission: Submission,
+    brought: Option<Brought>,
+) -> Result<Accepted, AcceptError> {
+    let Some(brought) = brought else { return accept_told(app, office, submission).await };
+    let now = app.clock.now();
+    let (source, recording) = (submission.source.clone(), submission.source_id.clone());
+    let kept = store::within(KEPT_WITHIN, async {
+        let mut db = app.pool.acquire().await?;
+        store::citizen::keep_upload(&mut db, office, &brought.digest, &brought.content, now).await
+    });
+    kept.await.map_err(busy)?;
+    let accepted = accept_told(app, office, submission).await?;
+    let reference = format!("upload:{}", hex::encode(brought.digest));
+    let differs = matches!(accepted, Accepted::Ticket { differs: true, .. });
+    let attached = store::within(WITHIN, async {
+        let mut db = app.pool.acquire().await?;
+        let of = (office, source.as_str());
+        // Another content under the same identity is none of the first one's recording.
+        if differs || !rows::expect_upload(&mut db, of, &recording, &reference, now).await? {
+            let digest = &brought.digest;
+            store::citizen::forget_upload(&mut db, office, digest, &reference, now).await?;
+        }
+        Ok::<_, StoreError>(())
+    });
+    attached.await.map_err(busy)?;
+    app.fetcher.wake();
+    Ok(accepted)
+}
+
+fn busy(error: StoreError) -> AcceptError {
+    tracing::warn!(error = %telemetry::causes(&error), "a call could not be kept; its sender may try again");
+    AcceptError::Busy(intake_contract::Busy { retry_after_s: 5 })
+}
+
+async fn accept_told(
     app: &App,
     office: OfficeId,
     mut submission: Submission,
@@ -561,10 +609,6 @@ pub async fn accept(
         Some((source, voicemail.call(&source.name, &source.settings.numbering).ok()?))
     });
     let Some((source, facts)) = read else { return app.intake.accept(office, submission).await };
-    let busy = |error: StoreError| {
-        tracing::warn!(error = %telemetry::causes(&error), "a call could not be kept; its sender may try again");
-        AcceptError::Busy(intake_contract::Busy { retry_after_s: 5 })
-    };
     let key = Key { office, source: source.name.clone(), call: facts.call_key.clone() };
     let recording = submission.source_id.clone();
     let (raw, offices) = (submission.raw.clone(), app.offices.get(office));

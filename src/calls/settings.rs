@@ -51,6 +51,10 @@ fn audio_days() -> u32 {
     3
 }
 
+fn keep_days() -> u32 {
+    180
+}
+
 fn replay_window_s() -> i64 {
     300
 }
@@ -104,6 +108,7 @@ pub struct Audio {
     pub user: String,
     pub password: Option<SecretString>,
     pub days: u32,
+    pub keep_days: u32,
 }
 
 impl Default for Audio {
@@ -116,6 +121,7 @@ impl Default for Audio {
             user: String::new(),
             password: None,
             days: audio_days(),
+            keep_days: keep_days(),
         }
     }
 }
@@ -246,6 +252,9 @@ impl Audio {
         }
         if !(1..=400).contains(&self.days) {
             return wrong("audio.days", "must be 1 to 400");
+        }
+        if self.keep_days > 36_500 {
+            return wrong("audio.keep_days", "must be 0 (for ever) to 36500");
         }
         Ok(())
     }

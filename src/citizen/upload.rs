@@ -97,7 +97,7 @@ pub async fn keep_upload(
     file: &Upload,
     now: DateTime<Utc>,
 ) -> Result<Attachment, StoreError> {
-    store::citizen::keep_upload(db, office, file, now).await?;
+    store::citizen::keep_upload(db, office, &file.digest, &file.content, now).await?;
     Ok(Attachment {
         kind: match file.kind {
             Kind::Jpeg | Kind::Png | Kind::Webp => AttachmentKind::Image,

@@ -213,6 +213,23 @@ pub enum Happened {
         /// That ticket's number, as displayed.
         from: String,
     },
+    /// 保留录音: its recordings go by no rule.
+    RecordingsHeld {
+        /// Why.
+        reason: String,
+    },
+    /// Its recordings go by the rule again.
+    RecordingsReleased {
+        /// Why.
+        reason: String,
+    },
+    /// Recordings went by the rule of their source.
+    RecordingsRemoved {
+        /// The messages that they came with, by the numbers of their events.
+        messages: Vec<i32>,
+        /// The rule: so many days after closure.
+        days: u32,
+    },
     /// Another ticket is the same matter: it ended in favour of this one.
     TookIn {
         /// That ticket's number, as displayed.

@@ -74,6 +74,13 @@ impl Role {
         self != Self::Administrator
     }
 
+    /// Whether the role decides that recordings are kept beyond the rule: who supervises, and who
+    /// keeps the archive.
+    #[must_use]
+    pub fn holds_recordings(self) -> bool {
+        matches!(self, Self::LeadOnDuty | Self::Leadership | Self::Office)
+    }
+
     /// Whether the role registers, claims and refers (R7.b) at the window.
     #[must_use]
     pub fn receives_citizens(self) -> bool {

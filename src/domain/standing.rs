@@ -31,6 +31,8 @@ pub struct Standing {
     pub overdue: bool,
     /// From when its limits run, where that is no longer acceptance.
     pub runs_from: Option<DateTime<Utc>>,
+    /// Its recordings go by no rule.
+    pub recordings_held: bool,
 }
 
 impl Standing {
@@ -48,6 +50,7 @@ impl Standing {
             cause: None,
             overdue: false,
             runs_from: None,
+            recordings_held: false,
         })
     }
 
@@ -63,10 +66,13 @@ impl Standing {
             | Happened::SpunOff { .. }
             | Happened::SpunOffFrom { .. }
             | Happened::TookIn { .. }
+            | Happened::RecordingsRemoved { .. }
             | Happened::DateKept { .. }
             | Happened::PersonWanted
             | Happened::LinksRevoked
             | Happened::CalledBack { .. } => {}
+            Happened::RecordingsHeld { .. } => self.recordings_held = true,
+            Happened::RecordingsReleased { .. } => self.recordings_held = false,
             Happened::Claimed { by } => {
                 self.accountable = Some(*by);
                 self.state = State::Accepted;
@@ -143,6 +149,7 @@ impl Standing {
             ("cause", self.cause == row.cause),
             ("overdue", self.overdue == row.overdue),
             ("runs_from", self.runs_from == row.runs_from),
+            ("recordings_held", self.recordings_held == row.recordings_held),
         ];
         compared.into_iter().filter(|(_, same)| !same).map(|(name, _)| name).collect()
     }
@@ -218,6 +225,7 @@ mod tests {
                 cause: now.cause,
                 overdue: now.overdue,
                 runs_from: now.runs_from,
+                recordings_held: false,
             };
             assert_eq!(standing.differs_from(&stands), [""; 0], "{standing:?} {stands:?}");
         }

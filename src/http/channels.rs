@@ -61,8 +61,16 @@ async fn receive(app: &Shared, key: &str, peer: Peer, request: HttpRequest<Body>
     };
     let kind = channel.kind().as_str();
     let (head, body) = request.into_parts();
-    let body = match read(body, channel.body_limit(), peer.body_timeout).await {
-        Ok(body) => body,
+    let limit = channel.body_limit();
+    let source =
+        key.strip_prefix("hotline/").and_then(|id| app.sources.0.get(&format!("hotline:{id}")));
+    let read = match source {
+        Some(source) => phone::read_webhook(app, source, &head, body, limit, peer).await,
+        None => read(body, limit, peer.body_timeout).await.map(|body| (body, None)),
+    };
+    let (body, audio) = match read {
+        Ok(read) => read,
+        Err(refusal) if refusal.status == 503 => return busy(5),
         Err(refusal) => return refused(kind, refusal),
     };
     let names = header_names(&head);
@@ -101,8 +109,15 @@ async fn receive(app: &Shared, key: &str, peer: Peer, request: HttpRequest<Body>
             let alarms = app.offices.get(*office).is_some_and(|office| {
                 submission.urgent || office.policy.sounds_urgent(&submission.text)
             });
+            let brought = match audio.map(|audio| phone::vouched(&submission.raw, audio)) {
+                None => None,
+                Some(Ok(brought)) => Some(brought),
+                // Somebody called all the same: staff see the description, without the recording.
+                Some(Err(_)) if !put_aside("bad_audio").await => return busy(5),
+                Some(Err(reason)) => return ready(unvouched(reason)),
+            };
             let accepted = match submission.channel {
-                ChannelKind::Hotline => calls::accept(app, *office, *submission).await,
+                ChannelKind::Hotline => calls::accept(app, *office, *submission, brought).await,
                 _ => app.intake.accept(*office, *submission).await,
             };
             match accepted {
@@ -143,6 +158,12 @@ async fn receive(app: &Shared, key: &str, peer: Peer, request: HttpRequest<Body>
     metrics::histogram!(telemetry::CHANNEL_SECONDS, "channel" => kind)
         .record(began.elapsed().as_secs_f64());
     response
+}
+
+/// The recording is not the one of the signed description.
+fn unvouched(reason: &'static str) -> Answer {
+    let body = serde_json::json!({ "error": reason, "quarantined": true });
+    Answer { status: 422, content_type: "application/json", body: body.to_string().into_bytes() }
 }
 
 /// The links to the citizen's pages of what the answer speaks of: made of the moment when it was

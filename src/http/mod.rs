@@ -18,7 +18,7 @@ use crate::{
     domain::id::OfficeId,
     hearing::Hearing,
     intake::{Intake, held::Waits},
-    media::{Fetcher, Keeper},
+    media::{Fetcher, Keeper, Transcriber},
     offices::Offices,
     platform::Accounts,
     relay::Relay,
@@ -67,6 +67,8 @@ pub struct App {
     pub media: Arc<Keeper>,
     /// What fetches it.
     pub fetcher: Arc<Fetcher>,
+    /// What writes recordings down.
+    pub transcriber: Arc<Transcriber>,
     /// Who watches the queue.
     pub live: live::Live,
     /// The channels by `wechat/{account}` or `hotline/{source}`, each with its office.

@@ -10,13 +10,68 @@ use crate::{
     calls::{self, Source},
     telemetry,
 };
-use axum::{body::Body, extract::Request as HttpRequest, response::Response};
-use intake_contract::Quarantine;
-use intake_hotline::PushSource;
+use axum::{
+    body::Body,
+    extract::Request as HttpRequest,
+    http::{header, request::Parts},
+    response::Response,
+};
+use bytes::Bytes;
+use intake_contract::{Quarantine, Refusal};
+use intake_hotline::{PushSource, Voicemail};
 use sha2::{Digest, Sha256};
 use std::time::Instant;
+use tokio::sync::Semaphore;
 
 const CHANNEL: &str = "hotline";
+/// Webhooks that bring a recording along, read at a time: nobody has vouched for them by then.
+static READING: Semaphore = Semaphore::const_new(4);
+/// Of what is written around the recording.
+const AROUND: usize = 64 * 1024;
+
+/// Reads what the signed webhook sent: the description, and the recording where one came along.
+pub(super) async fn read_webhook(
+    app: &App,
+    source: &Source,
+    head: &Parts,
+    body: Body,
+    limit: usize,
+    peer: Peer,
+) -> Result<(Bytes, Option<Bytes>), Refusal> {
+    let kind = head.headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+    let Some(boundary) = kind.and_then(intake_hotline::boundary) else {
+        return Ok((read(body, limit, peer.body_timeout).await?, None));
+    };
+    // A first look, so that strangers take nobody's seat.
+    let key = head.headers.get("x-hotline-key").and_then(|key| key.to_str().ok());
+    if !source.settings.keys.iter().any(|known| Some(known.id.as_str()) == key) {
+        return Err(Refusal::new(401, "bad_signature"));
+    }
+    // The sender comes again, as it does while the database is away.
+    let Ok(_seat) = READING.try_acquire() else { return Err(Refusal::new(503, "busy")) };
+    let largest = app.media.limit() + limit + AROUND;
+    // The whole request has its limit too; the rest of that is for keeping it.
+    let within = (app.answer_within * 3 / 4).max(peer.body_timeout);
+    let body = read(body, largest, within).await?;
+    let parts = intake_hotline::parts(&boundary, &body)?;
+    let too_large = Refusal::new(413, "too_large");
+    let fits = parts.event.len() <= limit
+        && parts.audio.as_ref().is_none_or(|audio| audio.len() <= app.media.limit());
+    if fits { Ok((parts.event, parts.audio)) } else { Err(too_large) }
+}
+
+/// The recording that came along with a verified description, if that vouches for it; else why not.
+pub(super) fn vouched(event: &[u8], audio: Bytes) -> Result<calls::Brought, &'static str> {
+    let hash = Voicemail::parse(event).ok().and_then(|told| told.audio_sha256);
+    let digest: [u8; 32] = Sha256::digest(&audio).into();
+    match hash {
+        None => Err("audio_unsigned"),
+        Some(hash) if hash.eq_ignore_ascii_case(&hex::encode(digest)) => {
+            Ok(calls::Brought { digest, content: audio })
+        }
+        Some(_) => Err("audio_hash"),
+    }
+}
 
 /// One push of a source.
 pub(super) async fn receive(

@@ -124,13 +124,16 @@ impl Fetcher {
     }
 
     async fn fetch(&self, claimed: &Claimed) -> Result<(), Fault> {
-        if claimed.source == UPLOAD {
+        let source = self.sources.of(claimed.key.office, &claimed.source);
+        // A webhook may have brought its recording along.
+        let brought = source.is_some() && claimed.reference.starts_with("upload:");
+        if claimed.source == UPLOAD || brought {
             return self.take_upload(claimed).await;
         }
-        if let Some(source) = self.sources.of(claimed.key.office, &claimed.source) {
+        if let Some(source) = source {
             let fetched = calls::fetch::fetch(source, &claimed.reference, self.keeper.limit());
             let bytes = fetched.await.map_err(Fault::Call)?;
-            self.keeper.keep(claimed.key, bytes).await.map_err(Fault::Keep)?;
+            self.keeper.keep(claimed.key, claimed.kind, bytes).await.map_err(Fault::Keep)?;
             return Ok(());
         }
         let account = self.accounts.get(claimed.key.office, &claimed.source).ok_or(Fault::NoApi)?;
@@ -138,7 +141,7 @@ impl Fetcher {
         let download = platform.media(&claimed.reference, self.keeper.limit());
         let media = download.await.map_err(Fault::Platform)?.whole().await;
         let media = media.map_err(Fault::Platform)?;
-        self.keeper.keep(claimed.key, media.bytes).await.map_err(Fault::Keep)?;
+        self.keeper.keep(claimed.key, claimed.kind, media.bytes).await.map_err(Fault::Keep)?;
         Ok(())
     }
 
@@ -153,7 +156,7 @@ impl Fetcher {
         let found = store::citizen::upload(&mut db, office, &digest).await.map_err(store)?;
         drop(db);
         let (content, kept_at) = found.ok_or(Fault::Gone)?;
-        self.keeper.keep(claimed.key, content.into()).await.map_err(Fault::Keep)?;
+        self.keeper.keep(claimed.key, claimed.kind, content.into()).await.map_err(Fault::Keep)?;
         let mut db = self.pool.acquire().await.map_err(|error| store(error.into()))?;
         store::citizen::forget_upload(&mut db, office, &digest, &claimed.reference, kept_at)
             .await
@@ -176,6 +179,10 @@ impl Fetcher {
             }
             Fault::Platform(error) => (error.to_string(), when(error, claimed.tries, now)),
             Fault::Keep(KeepError::TooLarge) => ("too large".to_owned(), Err(Lost::Refused)),
+            // Another file is not coming.
+            Fault::Keep(KeepError::Empty) if claimed.reference.starts_with("upload:") => {
+                ("empty".to_owned(), Err(Lost::Failed))
+            }
             Fault::Keep(error) => (telemetry::causes(error), Ok(later(claimed.tries, now))),
         };
         let over = claimed.expires_at.is_some_and(|end| end <= now);

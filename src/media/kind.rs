@@ -14,6 +14,8 @@ pub enum Type {
     Wav,
     /// WAV around something that browsers do not play: GSM, A-law.
     CodedWav,
+    /// GSM without a wrapping.
+    Gsm,
     Mp4,
     Pdf,
     /// Anything else; only ever given out as a file.
@@ -21,7 +23,7 @@ pub enum Type {
 }
 
 /// Every type with its MIME type and the extension of a downloaded file.
-const TYPES: [(Type, &str, &str); 12] = [
+const TYPES: [(Type, &str, &str); 13] = [
     (Type::Jpeg, "image/jpeg", "jpg"),
     (Type::Png, "image/png", "png"),
     (Type::Gif, "image/gif", "gif"),
@@ -31,6 +33,7 @@ const TYPES: [(Type, &str, &str); 12] = [
     (Type::Mp3, "audio/mpeg", "mp3"),
     (Type::Wav, "audio/wav", "wav"),
     (Type::CodedWav, "audio/vnd.wave", "wav"),
+    (Type::Gsm, "audio/x-gsm", "gsm"),
     (Type::Mp4, "video/mp4", "mp4"),
     (Type::Pdf, "application/pdf", "pdf"),
     (Type::Other, "application/octet-stream", "bin"),
@@ -69,6 +72,7 @@ impl Type {
             [b'%', b'P', b'D', b'F', b'-', ..] => Self::Pdf,
             _ if bytes.starts_with(b"#!AMR\n") => Self::AmrNarrow,
             _ if bytes.starts_with(b"#!AMR-WB\n") => Self::AmrWide,
+            _ if super::gsm::is_raw(bytes) => Self::Gsm,
             _ => Self::Other,
         }
     }
@@ -80,7 +84,13 @@ impl Type {
     }
 
     fn row(self) -> (Self, &'static str, &'static str) {
-        TYPES.into_iter().find(|known| known.0 == self).unwrap_or(TYPES[10])
+        TYPES.into_iter().find(|known| known.0 == self).unwrap_or(TYPES[TYPES.len() - 1])
+    }
+
+    /// Whether it is one of the pictures that can be drawn anew.
+    #[must_use]
+    pub fn is_picture(self) -> bool {
+        matches!(self, Self::Jpeg | Self::Png | Self::Gif | Self::Webp)
     }
 
     /// Its MIME type.
@@ -133,6 +143,8 @@ mod tests {
             (b"\0\0\0\x18ftypmp42", Type::Mp4),
             (b"\0\0\0\x18ftypheic", Type::Other),
             (b"%PDF-1.7\n", Type::Pdf),
+            (&[0xd5; 330], Type::Gsm),
+            (&[0xd5; 329], Type::Other),
         ] {
             assert_eq!(Type::of(bytes), kind, "{bytes:?}");
             assert_eq!(Type::of_mime(kind.mime()), kind);

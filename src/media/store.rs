@@ -1,7 +1,7 @@
 //! Where content lies: a folder, or a bucket of S3 or what speaks like it. A name says what is in it,
 //! so that nothing is ever changed, and writing it again does no harm.
 
-use super::{Copies, Hash, Type};
+use super::{Copies, Hash};
 use crate::{config, domain::id::OfficeId, store::media::Content};
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
@@ -181,16 +181,14 @@ impl Store {
 }
 
 /// Which variants may be given out of a content, and as what: only what was made here is shown in
-/// the browser, and sound files that need no making.
+/// the browser, and sound that would have been made the same.
 #[must_use]
 pub fn shown_as(content: &Content, variant: Variant) -> Option<(Variant, &'static str)> {
     match (variant, content.copies, content.kind) {
         (Variant::Original, _, _) => Some((variant, "application/octet-stream")),
         (Variant::Preview | Variant::Thumb, Copies::Picture, _) => Some((variant, "image/jpeg")),
         (Variant::Play, Copies::Sound, _) => Some((variant, "audio/wav")),
-        (Variant::Play, Copies::None, kind @ (Type::Mp3 | Type::Wav)) => {
-            Some((Variant::Original, kind.mime()))
-        }
+        (Variant::Play, Copies::Itself, kind) => Some((Variant::Original, kind.mime())),
         _ => None,
     }
 }

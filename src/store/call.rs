@@ -463,7 +463,7 @@ pub async fn expect_file(
     sqlx::query!(
         "UPDATE media SET reference = $4, next_try_at = $6, expires_at = $5
          WHERE office_id = $1 AND ticket = $2 AND seq = $3 AND n = 0 AND state = 'waiting'
-           AND (next_try_at IS NULL OR reference <> $4)",
+           AND (next_try_at IS NULL OR reference <> $4) AND reference NOT LIKE 'upload:%'",
         office.0,
         ticket.as_i64(),
         seq,
@@ -474,6 +474,39 @@ pub async fn expect_file(
     .execute(db)
     .await?;
     Ok(())
+}
+
+/// The file of a recording was brought along, and lies ready: to be taken. False where it is there
+/// already, or where nothing waits for it.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn expect_upload(
+    db: &mut PgConnection,
+    (office, source): (OfficeId, &str),
+    recording: &str,
+    reference: &str,
+    now: DateTime<Utc>,
+) -> Result<bool, StoreError> {
+    let expected = sqlx::query!(
+        "WITH became AS MATERIALIZED (
+             SELECT ticket, seq FROM inbound
+             WHERE office_id = $1 AND source = $2 AND source_id = $3 AND ticket IS NOT NULL
+         )
+         UPDATE media m SET state = 'waiting', reference = $4, next_try_at = $5, expires_at = NULL,
+             says = NULL
+         FROM became b
+         WHERE m.office_id = $1 AND m.ticket = b.ticket AND m.seq = b.seq AND m.n = 0 AND m.state NOT IN ('kept', 'removed')
+           AND (m.state <> 'waiting' OR m.next_try_at IS NULL OR m.reference <> $4)",
+        office.0,
+        source,
+        recording,
+        reference,
+        now
+    )
+    .execute(db)
+    .await?;
+    Ok(expected.rows_affected() > 0)
 }
 
 /// Whether nobody has given this open ticket a telephone number.

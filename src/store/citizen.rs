@@ -1,10 +1,7 @@
 //! What citizens do on their pages: messages and files they add, links, attempts that are counted.
 
 use super::{StoreError, bad, number, ticket::Locked};
-use crate::{
-    citizen::upload::Upload,
-    domain::{id::OfficeId, register::RegisterNumber, ticket::State},
-};
+use crate::domain::{id::OfficeId, register::RegisterNumber, ticket::State};
 use chrono::{DateTime, Utc};
 use intake_contract::{Attachment, ChannelKind};
 use sqlx::PgConnection;
@@ -132,15 +129,16 @@ pub async fn make_urgent(
 pub async fn keep_upload(
     db: &mut PgConnection,
     office: OfficeId,
-    file: &Upload,
+    digest: &[u8],
+    content: &[u8],
     now: DateTime<Utc>,
 ) -> Result<(), StoreError> {
     sqlx::query!(
         "INSERT INTO citizen_upload (office_id, digest, content, kept_at) VALUES ($1, $2, $3, $4)
          ON CONFLICT (office_id, digest) DO UPDATE SET kept_at = excluded.kept_at",
         office.0,
-        file.digest.as_slice(),
-        file.content.as_ref(),
+        digest,
+        content,
         now
     )
     .execute(db)
@@ -288,6 +286,26 @@ pub async fn take_back(
     .execute(db)
     .await?;
     Ok(())
+}
+
+/// Removes files that came before then and that no message has waited for: a message that was not
+/// accepted, and its sender never came again. Nothing while any file is waited for.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn purge_uploads(
+    db: &mut PgConnection,
+    before: DateTime<Utc>,
+) -> Result<u64, StoreError> {
+    let removed = sqlx::query!(
+        "DELETE FROM citizen_upload WHERE kept_at < $1
+           AND NOT EXISTS (SELECT FROM media WHERE state = 'waiting' AND next_try_at IS NOT NULL
+               AND reference LIKE 'upload:%')",
+        before
+    )
+    .execute(db)
+    .await?;
+    Ok(removed.rows_affected())
 }
 
 /// Removes attempts that nobody counts any more: addresses are not kept for their own sake.

@@ -62,6 +62,32 @@ pub struct Content {
     pub size: u64,
     /// What was made of it to be shown.
     pub copies: Copies,
+    /// Of sound: how long it is, in milliseconds; `None` where it cannot be decoded.
+    pub ms: Option<i32>,
+    /// Of sound: nothing can be heard in it.
+    pub silent: bool,
+}
+
+/// What a machine has understood of a recording.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Transcript {
+    /// It is at it.
+    Waiting,
+    /// The text; empty when it heard nothing.
+    Done(String),
+    /// It gave up.
+    Failed,
+}
+
+/// A recording that is to be written down.
+#[derive(Debug, Clone)]
+pub struct ToWrite {
+    /// Whose.
+    pub office: OfficeId,
+    /// What.
+    pub content: Content,
+    /// This try included.
+    pub tries: i32,
 }
 
 /// Where a medium is with.
@@ -78,10 +104,12 @@ pub enum Standing {
     Kept(Content),
     /// It never will be.
     Lost(Lost),
+    /// It was, and went by the rule of its source, then.
+    Removed(DateTime<Utc>),
 }
 
 /// A medium as a page shows it.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct MediaRow {
     /// Which message.
     pub seq: i32,
@@ -93,6 +121,8 @@ pub struct MediaRow {
     pub standing: Standing,
     /// A recording of the telephone, not something that was sent.
     pub recorded: bool,
+    /// What a machine has understood of it, where one is asked.
+    pub transcript: Option<Transcript>,
 }
 
 fn kind_of(text: &str) -> Result<AttachmentKind, StoreError> {
@@ -262,17 +292,29 @@ pub async fn expect(
 }
 
 /// Says that the content, announced and kept by now, is this medium's. Nothing where the medium is
-/// gone or has its content already.
+/// gone or has its content already. `transcribe`: a recording that plays is to be written down.
 ///
 /// # Errors
 /// [`StoreError`]; refused where the content was never announced.
-pub async fn kept(db: &mut PgConnection, key: Key, content: &Content) -> Result<(), StoreError> {
+pub async fn kept(
+    db: &mut PgConnection,
+    key: Key,
+    content: &Content,
+    transcribe: bool,
+) -> Result<(), StoreError> {
+    let plays = matches!(content.copies, Copies::Itself | Copies::Sound);
     sqlx::query!(
         "WITH named AS (
              UPDATE media SET state = 'kept', hash = $5, next_try_at = NULL, says = NULL
              WHERE office_id = $1 AND ticket = $2 AND seq = $3 AND n = $4 AND state = 'waiting'
-             RETURNING office_id, hash)
-         UPDATE media_object o SET type = $6, size = $7, copies = $8, unused_since = NULL
+             RETURNING office_id, hash, source, received_at
+         ), to_write AS (
+             INSERT INTO transcript (office_id, hash, next_try_at)
+             SELECT office_id, hash, received_at FROM named
+             WHERE $11 AND source LIKE 'hotline:%' ON CONFLICT DO NOTHING
+         )
+         UPDATE media_object o SET type = $6, size = $7, copies = $8, ms = $9, silent = $10,
+             unused_since = NULL
          FROM named WHERE o.office_id = named.office_id AND o.hash = named.hash",
         key.office.0,
         key.ticket.as_i64(),
@@ -281,7 +323,10 @@ pub async fn kept(db: &mut PgConnection, key: Key, content: &Content) -> Result<
         &content.hash.0,
         content.kind.mime(),
         content.size as i64,
-        content.copies.as_str()
+        content.copies.as_str(),
+        content.ms,
+        content.silent,
+        transcribe && plays
     )
     .execute(db)
     .await?;
@@ -300,6 +345,11 @@ struct Row {
     r#type: Option<String>,
     size: Option<i64>,
     copies: Option<String>,
+    ms: Option<i32>,
+    silent: Option<bool>,
+    removed_at: Option<DateTime<Utc>>,
+    written: Option<String>,
+    text: Option<String>,
 }
 
 impl TryFrom<Row> for MediaRow {
@@ -314,6 +364,8 @@ impl TryFrom<Row> for MediaRow {
                 kind: Type::of_mime(row.r#type.as_deref().unwrap_or_default()),
                 size: row.size.unwrap_or_default().unsigned_abs(),
                 copies: copies.ok_or(bad("media_object", "copies"))?,
+                ms: row.ms,
+                silent: row.silent.unwrap_or_default(),
             })
         };
         let standing = match row.state.as_str() {
@@ -322,10 +374,23 @@ impl TryFrom<Row> for MediaRow {
             "expired" => Standing::Lost(Lost::Expired),
             "failed" => Standing::Lost(Lost::Failed),
             "refused" => Standing::Lost(Lost::Refused),
+            "removed" => Standing::Removed(row.removed_at.ok_or(bad("media", "removed_at"))?),
             _ => return Err(bad("media", "state")),
         };
-        let recorded = row.recorded;
-        Ok(Self { seq: row.seq, n: row.n, kind: kind_of(&row.kind)?, standing, recorded })
+        let transcript = match row.written.as_deref() {
+            None => None,
+            Some("waiting") => Some(Transcript::Waiting),
+            Some("failed") => Some(Transcript::Failed),
+            Some(_) => Some(Transcript::Done(row.text.unwrap_or_default())),
+        };
+        Ok(Self {
+            seq: row.seq,
+            n: row.n,
+            kind: kind_of(&row.kind)?,
+            standing,
+            recorded: row.recorded,
+            transcript,
+        })
     }
 }
 
@@ -341,8 +406,12 @@ pub async fn of_ticket(
     let rows = sqlx::query_as!(
         Row,
         r#"SELECT m.seq, m.n, m.kind, m.state, m.next_try_at IS NOT NULL AS "asked!",
-               m.says IS NOT NULL AS "missed!", m.source LIKE 'hotline:%' AS "recorded!", m.hash, o.type, o.size, o.copies AS "copies?"
+               m.says IS NOT NULL AS "missed!", m.source LIKE 'hotline:%' AS "recorded!", m.hash, o.type,
+               o.size, o.copies AS "copies?", o.ms, o.silent AS "silent?", m.removed_at,
+               w.state AS "written?", w.text
            FROM media m LEFT JOIN media_object o ON o.office_id = m.office_id AND o.hash = m.hash
+           LEFT JOIN transcript w ON w.office_id = m.office_id AND w.hash = m.hash
+               AND m.source LIKE 'hotline:%'
            WHERE m.office_id = $1 AND m.ticket = $2 ORDER BY m.seq, m.n"#,
         office.0,
         ticket.as_i64()
@@ -360,7 +429,9 @@ pub async fn content(db: &mut PgConnection, key: Key) -> Result<Option<Content>,
     let row = sqlx::query_as!(
         Row,
         r#"SELECT m.seq, m.n, m.kind, m.state, m.next_try_at IS NOT NULL AS "asked!",
-               m.says IS NOT NULL AS "missed!", m.source LIKE 'hotline:%' AS "recorded!", m.hash, o.type, o.size, o.copies AS "copies?"
+               m.says IS NOT NULL AS "missed!", m.source LIKE 'hotline:%' AS "recorded!", m.hash, o.type,
+               o.size, o.copies AS "copies?", o.ms, o.silent AS "silent?", m.removed_at,
+               NULL::text AS written, NULL::text AS text
            FROM media m JOIN media_object o ON o.office_id = m.office_id AND o.hash = m.hash
            WHERE m.office_id = $1 AND m.ticket = $2 AND m.seq = $3 AND m.n = $4"#,
         key.office.0,
@@ -376,8 +447,9 @@ pub async fn content(db: &mut PgConnection, key: Key) -> Result<Option<Content>,
     })
 }
 
-/// Notes that somebody of the staff listened to a voice or took an original, where `variant` is
-/// `play` or `original`.
+/// Notes that somebody of the staff listens to a voice or takes an original, where `variant` is
+/// `play` or `original`. What they ask for before `until` belongs to it, and moves that on; whatever
+/// they ask for later is noted anew.
 ///
 /// # Errors
 /// [`StoreError`].
@@ -386,18 +458,236 @@ pub async fn opened(
     key: Key,
     by: StaffId,
     variant: &'static str,
-    now: DateTime<Utc>,
+    (now, until): (DateTime<Utc>, DateTime<Utc>),
 ) -> Result<(), StoreError> {
     sqlx::query!(
-        "INSERT INTO media_opened (office_id, ticket, seq, n, at, staff_id, variant)
-         VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING",
+        "WITH goes_on AS (
+             UPDATE media_opened SET until = $8
+             WHERE office_id = $1 AND ticket = $2 AND seq = $3 AND n = $4 AND at <= $5
+               AND staff_id = $6 AND variant = $7 AND until > $5
+             RETURNING 1
+         )
+         INSERT INTO media_opened (office_id, ticket, seq, n, at, staff_id, variant, until)
+         SELECT $1, $2, $3, $4, $5, $6, $7, $8 WHERE NOT EXISTS (SELECT FROM goes_on)
+         ON CONFLICT DO NOTHING",
         key.office.0,
         key.ticket.as_i64(),
         key.seq,
         key.n,
         now,
         by.0,
-        variant
+        variant,
+        until
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Tickets of this source whose recordings have been kept long enough: closed since before then, and
+/// held by nobody. The longest kept first, `limit` at most.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn to_remove(
+    db: &mut PgConnection,
+    (office, source): (OfficeId, &str),
+    before: DateTime<Utc>,
+    limit: i64,
+) -> Result<Vec<RegisterNumber>, StoreError> {
+    let mut tickets = sqlx::query_scalar!(
+        "SELECT m.ticket FROM media m
+         WHERE m.office_id = $1 AND m.source = $2 AND m.source LIKE 'hotline:%' AND m.state = 'kept'
+           AND m.received_at < $3
+           AND (SELECT NOT t.is_open AND NOT t.recordings_held FROM ticket t
+                WHERE t.office_id = m.office_id AND t.ticket = m.ticket)
+           AND (SELECT max(e.at) FROM event e WHERE e.office_id = m.office_id
+                AND e.ticket = m.ticket AND e.kind = 'closed') < $3
+         ORDER BY m.received_at LIMIT $4",
+        office.0,
+        source,
+        before,
+        limit
+    )
+    .fetch_all(db)
+    .await?;
+    tickets.sort_unstable();
+    tickets.dedup();
+    tickets.into_iter().map(number).collect()
+}
+
+/// Whether a ticket lets its recordings go: it was closed before then, for the last time, and is not
+/// held. And the number of the one in whose favour it
+/// ended, as displayed; `None` when there is no such ticket.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn lets_go(
+    db: &mut PgConnection,
+    office: OfficeId,
+    ticket: RegisterNumber,
+    before: DateTime<Utc>,
+) -> Result<Option<(bool, Option<String>)>, StoreError> {
+    let row = sqlx::query!(
+        r#"SELECT NOT is_open AND NOT recordings_held AND coalesce((SELECT max(e.at) FROM event e
+               WHERE e.office_id = $1 AND e.ticket = $2 AND e.kind = 'closed') < $3, false)
+               AS "lets_go!",
+               CASE WHEN outcome = 'duplicate' THEN state_data #>> '{outcome,of}' END AS "of?"
+           FROM ticket WHERE office_id = $1 AND ticket = $2"#,
+        office.0,
+        ticket.as_i64(),
+        before
+    )
+    .fetch_optional(db)
+    .await?;
+    Ok(row.map(|row| (row.lets_go, row.of)))
+}
+
+/// Lets go of the recordings of a ticket; the caller holds its lock. Returns the messages that they
+/// came with.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn remove_recordings(
+    db: &mut PgConnection,
+    (office, source): (OfficeId, &str),
+    ticket: RegisterNumber,
+    now: DateTime<Utc>,
+) -> Result<Vec<i32>, StoreError> {
+    let mut messages = sqlx::query_scalar!(
+        "UPDATE media SET state = 'removed', hash = NULL, removed_at = $4
+         WHERE office_id = $1 AND ticket = $3 AND source = $2 AND state = 'kept' RETURNING seq",
+        office.0,
+        source,
+        ticket.as_i64(),
+        now
+    )
+    .fetch_all(db)
+    .await?;
+    messages.sort_unstable();
+    messages.dedup();
+    Ok(messages)
+}
+
+/// Whether the ticket's recordings are held.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn held(
+    db: &mut PgConnection,
+    office: OfficeId,
+    ticket: RegisterNumber,
+) -> Result<bool, StoreError> {
+    let held = sqlx::query_scalar!(
+        "SELECT recordings_held FROM ticket WHERE office_id = $1 AND ticket = $2",
+        office.0,
+        ticket.as_i64()
+    );
+    Ok(held.fetch_optional(db).await?.unwrap_or_default())
+}
+
+/// Holds the ticket's recordings, or holds them no more; the caller holds its lock and writes the
+/// event.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn hold(
+    db: &mut PgConnection,
+    office: OfficeId,
+    ticket: RegisterNumber,
+    held: bool,
+) -> Result<(), StoreError> {
+    let done = sqlx::query!(
+        "UPDATE ticket SET recordings_held = $3 WHERE office_id = $1 AND ticket = $2",
+        office.0,
+        ticket.as_i64(),
+        held
+    )
+    .execute(db)
+    .await?;
+    super::changed("ticket", &done, 1)
+}
+
+/// Takes the next recording that is to be written down, until `lease`.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn claim_transcript(
+    db: &mut PgConnection,
+    now: DateTime<Utc>,
+    lease: DateTime<Utc>,
+) -> Result<Option<ToWrite>, StoreError> {
+    let row = sqlx::query!(
+        "WITH due AS (
+             UPDATE transcript w SET next_try_at = $2, tries = w.tries + 1
+             FROM (SELECT office_id, hash FROM transcript
+                   WHERE state = 'waiting' AND next_try_at <= $1
+                   ORDER BY next_try_at LIMIT 1 FOR UPDATE SKIP LOCKED) i
+             WHERE w.office_id = i.office_id AND w.hash = i.hash
+             RETURNING w.office_id, w.hash, w.tries
+         )
+         SELECT d.office_id, d.hash, d.tries, o.type, o.size, o.copies, o.ms, o.silent
+         FROM due d JOIN media_object o ON o.office_id = d.office_id AND o.hash = d.hash",
+        now,
+        lease
+    )
+    .fetch_optional(db)
+    .await?;
+    row.map(|row| {
+        let hash = row.hash.try_into().map_err(|_| bad("transcript", "hash"))?;
+        let copies = row.copies.as_deref().and_then(Copies::read);
+        let content = Content {
+            hash: Hash(hash),
+            kind: Type::of_mime(row.r#type.as_deref().unwrap_or_default()),
+            size: row.size.unwrap_or_default().unsigned_abs(),
+            copies: copies.ok_or(bad("media_object", "copies"))?,
+            ms: row.ms,
+            silent: row.silent,
+        };
+        Ok(ToWrite { office: OfficeId(row.office_id), content, tries: row.tries })
+    })
+    .transpose()
+}
+
+/// What was understood of it.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn transcribed(
+    db: &mut PgConnection,
+    what: &ToWrite,
+    text: &str,
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        "UPDATE transcript SET state = 'done', next_try_at = NULL, says = NULL, text = $3
+         WHERE office_id = $1 AND hash = $2 AND state = 'waiting'",
+        what.office.0,
+        &what.content.hash.0,
+        text
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// It came to nothing: it is tried again then, or never.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn not_transcribed(
+    db: &mut PgConnection,
+    what: &ToWrite,
+    again: Option<DateTime<Utc>>,
+    says: &str,
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        "UPDATE transcript SET next_try_at = $3, says = $4,
+             state = CASE WHEN $3::timestamptz IS NULL THEN 'failed' ELSE 'waiting' END
+         WHERE office_id = $1 AND hash = $2 AND state = 'waiting'",
+        what.office.0,
+        &what.content.hash.0,
+        again,
+        says
     )
     .execute(db)
     .await?;
@@ -474,9 +764,9 @@ pub async fn copy(
     let ours: Vec<i32> = seqs.iter().map(|seq| seq.1).collect();
     sqlx::query!(
         "INSERT INTO media (office_id, ticket, seq, n, kind, source, reference, state, received_at,
-             expires_at, next_try_at, hash)
+             expires_at, next_try_at, hash, removed_at)
          SELECT m.office_id, $5, i.ours, m.n, m.kind, m.source, m.reference, m.state, m.received_at,
-             m.expires_at, m.next_try_at, m.hash
+             m.expires_at, m.next_try_at, m.hash, m.removed_at
          FROM unnest($1::int[], $2::bigint[], $3::int[], $4::int[]) AS i(office_id, ticket, theirs, ours)
          JOIN media m ON m.office_id = i.office_id AND m.ticket = i.ticket AND m.seq = i.theirs",
         &offices,

@@ -2,8 +2,8 @@
 //!
 //! Rows stay in here: what leaves is of the domain, or a read model for a page. Locks are taken in
 //! one order everywhere: `register`, `ticket`, `timer`, `inbound`, then `media`, `media_object`,
-//! `call_recording`; `call` before `call_recording`, and neither while others are waited for;
-//! within a table by key.
+//! `transcript`, `call_recording`; `call` before `call_recording`, and neither while others are
+//! waited for; within a table by key.
 
 pub mod access;
 pub mod allowance;

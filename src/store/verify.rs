@@ -149,7 +149,8 @@ pub async fn standings(
 ) -> Result<BTreeMap<(OfficeId, i64), Option<Standing>>, StoreError> {
     let rows = sqlx::query!(
         r#"SELECT office_id, ticket, state_data || jsonb_build_object('state', state) AS "state!",
-                  level, due_at, follow_up_at, accountable, unit, cause, overdue, runs_from
+                  level, due_at, follow_up_at, accountable, unit, cause, overdue, runs_from,
+                  recordings_held
            FROM ticket WHERE (office_id, ticket) >= ($1, $2) AND (office_id, ticket) <= ($3, $4)"#,
         first.0.0,
         first.1,
@@ -172,6 +173,7 @@ pub async fn standings(
                     cause,
                     overdue: row.overdue,
                     runs_from: row.runs_from,
+                    recordings_held: row.recordings_held,
                 }),
                 _ => None,
             };

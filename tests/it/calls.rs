@@ -23,7 +23,7 @@ const BASIC: (&str, &str) = ("authorization", "Basic ZnM6cmlnaHQtc2VjcmV0");
 const VERIFY: &str = "verify.auth = { kind = 'basic', user = 'fs', password = 'right-secret' }";
 
 /// The night in which the captures were made.
-fn night() -> Spec {
+pub fn night() -> Spec {
     Spec::at(at("2026-11-23 23:46"))
 }
 
@@ -66,7 +66,7 @@ pub async fn a_minute_later(gateway: &TestGateway) {
     while calls::step(&gateway.app).await.unwrap() {}
 }
 
-async fn tickets(gateway: &TestGateway) -> i64 {
+pub async fn tickets(gateway: &TestGateway) -> i64 {
     number(&gateway.pool, "SELECT count(*) FROM ticket").await
 }
 
@@ -74,7 +74,7 @@ async fn calls_of(gateway: &TestGateway) -> i64 {
     number(&gateway.pool, "SELECT count(*) FROM call").await
 }
 
-fn folder() -> PathBuf {
+pub fn folder() -> PathBuf {
     let name = hex::encode(secret::random::<6>());
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("calls-{name}"));
     fs::create_dir_all(&folder).unwrap();
@@ -82,7 +82,7 @@ fn folder() -> PathBuf {
 }
 
 /// A second of a tone, PCM, 8 kHz.
-fn wav() -> Vec<u8> {
+pub fn wav() -> Vec<u8> {
     let mut file = b"RIFF\xa4\x3e\0\0WAVEfmt \x10\0\0\0\x01\0\x01\0\x40\x1f\0\0\x80\x3e\0\0\x02\0\x10\0data\x80\x3e\0\0".to_vec();
     file.extend((0..8000u32).flat_map(|n| (((n % 18) as i16 - 9) * 900).to_le_bytes()));
     file

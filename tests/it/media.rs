@@ -176,7 +176,7 @@ async fn a_photo_is_shown_upright_and_without_the_place_where_it_was_taken() {
         assert_eq!((shown.status, header(&shown, "content-type")), (200, "image/jpeg"));
         assert_eq!(header(&shown, "x-content-type-options"), "nosniff");
         assert_eq!(header(&shown, "content-disposition"), "inline");
-        assert_eq!(header(&shown, "cache-control"), "no-store");
+        assert_eq!(header(&shown, "cache-control"), "private, no-store");
         assert!(header(&shown, "content-security-policy").starts_with("sandbox;"));
         assert!(!holds(&shown.body, b"Exif") && !holds(&shown.body, &1003_u32.to_be_bytes()));
         let picture = image::load_from_memory(&shown.body).unwrap().into_rgb8();

@@ -6,7 +6,7 @@ use serde_json::Value;
 use sqlx::{Connection, PgConnection};
 
 /// Tables that grow for ever.
-const LARGE: [&str; 24] = [
+const LARGE: [&str; 26] = [
     "ticket",
     "in_hand",
     "event",
@@ -28,6 +28,8 @@ const LARGE: [&str; 24] = [
     "wechat_leaving",
     "media",
     "media_object",
+    "media_opened",
+    "transcript",
     "call",
     "call_recording",
     "call_part",

@@ -121,6 +121,9 @@ fn step(event: &EventRow, whole: &Whole, now: DateTime<Utc>) -> Option<Step> {
         | Happened::LimitNear { .. }
         | Happened::MaterialDue { .. }
         | Happened::LinksRevoked
+        | Happened::RecordingsHeld { .. }
+        | Happened::RecordingsReleased { .. }
+        | Happened::RecordingsRemoved { .. }
         // Told above, by its kind.
         | Happened::ToldCitizen { .. }
         // Somebody else's words: that it is the same matter is told on the other one.

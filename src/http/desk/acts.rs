@@ -37,6 +37,10 @@ use chrono::{DateTime, NaiveDate, Utc};
 pub(super) struct Written(Vec<(String, String)>);
 
 impl Written {
+    pub(super) fn of(fields: Vec<(String, String)>) -> Self {
+        Self(fields)
+    }
+
     fn all<'a>(&'a self, name: &str) -> impl Iterator<Item = &'a str> {
         self.0.iter().filter(move |(key, _)| key == name).map(|(_, value)| value.as_str())
     }
@@ -480,6 +484,8 @@ pub(super) fn done(name: &str) -> Option<&'static str> {
         "close" => "已销号。需要再办请点“重新办理”。",
         "reopen" => "已重新办理，编号不变，期限重新算。",
         "split" => "已另立一件，编号见下面的记录。拆错了，可以把那一件并入这一件。",
+        "hold" => "录音已保留，不按规定删除。不再需要时请取消保留。",
+        "release" => "已取消保留，录音按规定的天数删除。",
         "join" => "已并入另一件并销号，编号见下面的记录。并错了可以重新办理。",
         _ => return None,
     })

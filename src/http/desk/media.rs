@@ -9,8 +9,9 @@ use crate::{
     media::{Copies, Type, Variant, shown_as},
     store::{
         self,
-        media::{Content, Key, Lost, MediaRow, Standing},
+        media::{Content, Key, Lost, MediaRow, Standing, Transcript},
     },
+    wording,
 };
 use axum::{
     body::Body,
@@ -18,6 +19,7 @@ use axum::{
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
+use chrono::{DateTime, Utc};
 use intake_contract::AttachmentKind;
 use std::ops::Range;
 
@@ -30,6 +32,8 @@ pub(super) struct Piece {
     pub(super) at: Option<String>,
     pub(super) picture: bool,
     pub(super) sound: bool,
+    /// What a machine has understood of it.
+    pub(super) written: Option<String>,
 }
 
 impl Piece {
@@ -39,11 +43,15 @@ impl Piece {
     }
 
     /// What was sent, where it is with.
-    pub(super) fn sent(row: &MediaRow, number: &str, label: String) -> Self {
+    pub(super) fn sent(row: &MediaRow, number: &str, label: String, now: DateTime<Utc>) -> Self {
         let content = match row.standing {
             Standing::Kept(content) => content,
             // Nobody fetches it from there: what the channel says of it is all there is.
             Standing::Waiting { asked: false, .. } => return Self::said(label),
+            Standing::Removed(at) => {
+                let day = wording::day_in_sentence(wording::day_of(at), now);
+                return Self::said(format!("电话录音已于{day}按规定删除。"));
+            }
             other if row.recorded => return Self::said(recording_absent(&label, other)),
             other => return Self::said(absent(row.kind, other)),
         };
@@ -52,7 +60,11 @@ impl Piece {
         let what = if row.recorded { "电话录音" } else { what(row.kind) };
         let size = size(content.size);
         let words = if picture || sound {
-            format!("{what}，{size}")
+            heard(what, &content, &size)
+        } else if content.ms == Some(0) {
+            format!("{what}，{size}，文件是空的，没有声音。请回拨询问")
+        } else if row.recorded {
+            format!("{what}，{size}。格式不支持在线播放，请下载后收听")
         } else if content.kind == Type::Mp4 {
             format!("{what}，{size}，请下载后观看")
         } else if row.kind == AttachmentKind::File {
@@ -63,8 +75,27 @@ impl Piece {
             format!("{what}，{size}，不能在这里播放，可以下载原件")
         };
         let at = format!("/desk/media/{number}/{}/{}", row.seq, row.n);
-        Self { words, at: Some(at), picture, sound }
+        let written = row.transcript.as_ref().map(|written| match written {
+            Transcript::Waiting => "正在转写，稍后刷新页面。".to_owned(),
+            Transcript::Done(text) if text.is_empty() => "没有听出内容，请听录音。".to_owned(),
+            Transcript::Done(text) => text.clone(),
+            Transcript::Failed => "没有转写成功，请听录音。".to_owned(),
+        });
+        Self { words, at: Some(at), picture, sound, written }
     }
+}
+
+/// Something to look at or to hear. How long a sound is was measured, whatever its source said.
+fn heard(what: &str, content: &Content, size: &str) -> String {
+    let Some(ms) = content.ms else { return format!("{what}，{size}") };
+    // A second that has begun is a second.
+    let seconds = (ms + 999) / 1000;
+    let length = match seconds {
+        0..60 => format!("{seconds} 秒"),
+        _ => format!("{} 分 {} 秒", seconds / 60, seconds % 60),
+    };
+    let doubt = if content.silent { "，疑似空录音" } else { "" };
+    format!("{what}，{length}，{size}{doubt}")
 }
 
 fn what(kind: AttachmentKind) -> &'static str {
@@ -93,7 +124,7 @@ fn absent(kind: AttachmentKind, standing: Standing) -> String {
         Standing::Waiting { missed: true, .. } => {
             format!("{what}暂时没有取回来，系统会自动再试；微信只保留 3 天。")
         }
-        Standing::Waiting { .. } | Standing::Kept(_) => {
+        Standing::Waiting { .. } | Standing::Kept(_) | Standing::Removed(_) => {
             format!("{what}正在从微信取回，稍后刷新页面查看。")
         }
     }
@@ -107,7 +138,7 @@ fn recording_absent(label: &str, standing: Standing) -> String {
         Standing::Waiting { missed: true, .. } => {
             format!("{label}：录音待到，电话系统还没有给出文件，系统会自动再试。")
         }
-        Standing::Waiting { .. } | Standing::Kept(_) => {
+        Standing::Waiting { .. } | Standing::Kept(_) | Standing::Removed(_) => {
             format!("{label}：录音待到，稍后刷新页面。")
         }
     }
@@ -151,10 +182,7 @@ pub(super) async fn show(
         Asked::Part(part) => Some(part),
         Asked::Beyond => return Ok(beyond(size)),
     };
-    // A player asks for the rest in pieces: the beginning is the opening.
-    if part.as_ref().is_none_or(|part| part.start == 0) {
-        app.media.record_opened(key, session.staff, variant, app.clock.now()).await?;
-    }
+    app.media.record_opened(key, session.staff, (variant, &content), app.clock.now()).await?;
     let opened = app.media.store.get(office.id, &content.hash, stored, part.clone()).await;
     let opened = opened.map_err(storage)?.ok_or_else(missing)?;
     let mut response = Response::new(Body::from_stream(opened.bytes));
@@ -167,6 +195,8 @@ pub(super) async fn show(
     put(header::CONTENT_TYPE, mime);
     put(header::CONTENT_LENGTH, &(sent.end - sent.start).to_string());
     put(header::ACCEPT_RANGES, "bytes");
+    // Of this person: nothing between keeps it, nor does their browser.
+    put(header::CACHE_CONTROL, "private, no-store");
     put(header::CONTENT_SECURITY_POLICY, "sandbox; default-src 'none'; frame-ancestors 'none'");
     let number = ticket.display(&office.prefix);
     put(header::CONTENT_DISPOSITION, &disposition(variant, &number, seq, n, &content));

@@ -5,6 +5,7 @@ mod acts;
 mod assets;
 mod call_back;
 mod counts;
+mod hold;
 mod media;
 mod notices;
 mod phone;
@@ -47,7 +48,8 @@ pub fn routes() -> Router<Shared> {
     let whole = |limit: usize| middleware::from_fn_with_state(limit, whole_form);
     let long = Router::new()
         .route("/desk/register", get(register::page).post(register::register))
-        .route("/desk/tickets/{number}/{act}", post(acts::act));
+        .route("/desk/tickets/{number}/{act}", post(acts::act))
+        .route("/desk/tickets/{number}/recordings/{act}", post(hold::act));
     Router::new()
         .route("/desk", get(queue::page))
         .route("/desk/live", get(queue::live))

@@ -70,7 +70,7 @@ pub(super) fn tell(
     let piece = |seq: i32, n: usize, one: &Attachment| {
         let row = media.iter().find(|row| row.seq == seq && usize::try_from(row.n) == Ok(n));
         match row {
-            Some(row) => Piece::sent(row, number, attachment(one)),
+            Some(row) => Piece::sent(row, number, attachment(one), now),
             None => Piece::said(attachment(one)),
         }
     };
@@ -297,6 +297,15 @@ fn title(happened: &Happened, units: &[Unit], now: DateTime<Utc>) -> String {
             format!("发现是两件事，把 {} 条消息另立一件", messages.len())
         }
         Happened::SpunOffFrom { .. } => "从另一件拆出".to_owned(),
+        Happened::RecordingsHeld { reason } => {
+            format!("保留录音，不按规定删除；原因：{reason}")
+        }
+        Happened::RecordingsReleased { reason } => {
+            format!("取消保留，录音按规定删除；原因：{reason}")
+        }
+        Happened::RecordingsRemoved { messages, days } => {
+            format!("{} 条录音按规定删除（销号后保存 {days} 天）", messages.len())
+        }
         Happened::TookIn { .. } => "另一件是同一件事，并入这里办理".to_owned(),
     }
 }

@@ -3,7 +3,9 @@
 use super::{
     Failure, Frame,
     acts::{self, Offers, Written},
-    call_back, html, phone,
+    call_back,
+    hold::Holding,
+    html, phone,
     queue::state_label,
     replies::Telling,
     session::LoggedIn,
@@ -96,6 +98,8 @@ struct TicketPage {
     phone_calls: phone::Calls,
     /// Whether they are still to be called back.
     call_back: call_back::Try,
+    /// Whether its recordings are held.
+    holding: Option<Holding>,
     /// Where it is with.
     unit: Option<String>,
     cause: Option<&'static str>,
@@ -173,6 +177,7 @@ pub(super) async fn show(
     let media = store::media::of_ticket(&mut db, frame.session.office, ticket).await?;
     let calls = store::call::of_ticket(&mut db, frame.session.office, ticket).await?;
     let to_call = store::call_back::read(&mut db, frame.session.office, ticket).await?;
+    let held = store::media::held(&mut db, frame.session.office, ticket).await?;
     drop(db);
     let now = app.clock.now();
     let row = &whole.row;
@@ -216,6 +221,7 @@ pub(super) async fn show(
         replies,
         phone_calls: phone::show(&calls, now),
         call_back: call_back::Try::of(to_call, now),
+        holding: Holding::of(&media, held, &frame),
         unit: row.unit.clone(),
         cause: whole.cause.map(story::cause_label),
         waiting: match &whole.state {

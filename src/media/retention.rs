@@ -1,0 +1,83 @@
+//! Recordings of the telephone go by the rule of their source (`audio.keep_days`): so many days after
+//! their ticket was closed, original and play copy, and what a machine has understood of them. What
+//! was told of them stays, and the trail says when they went and by which rule. Never those of an
+//! open ticket, and never those that somebody has ordered to be kept (保留录音). A ticket that ended
+//! in favour of another one is the same matter: its recordings stay as long as that one's would.
+
+use crate::{
+    calls::Sources,
+    domain::{
+        event::{Actor, Happened},
+        register::RegisterNumber,
+    },
+    offices::{Office, Offices},
+    store::{self, StoreError, media as rows},
+};
+use chrono::{DateTime, TimeDelta, Utc};
+use sqlx::{Connection, PgConnection, PgPool};
+
+/// Recordings of one source at a time; the rest an hour later.
+const AT_A_TIME: i64 = 1000;
+/// So many tickets that ended one in favour of the next are followed; no office joins more.
+const JOINED: usize = 10;
+
+/// Lets go of the recordings whose time is over; the content goes with what nobody names
+/// ([`super::Keeper::tidy`]). Returns how many.
+///
+/// # Errors
+/// [`StoreError`]; what is left goes the next time.
+pub async fn remove_old(
+    pool: &PgPool,
+    offices: &Offices,
+    sources: &Sources,
+    now: DateTime<Utc>,
+) -> Result<usize, StoreError> {
+    let mut db = pool.acquire().await?;
+    let mut removed = 0;
+    for source in sources.0.values() {
+        let days = source.settings.audio.keep_days;
+        if days == 0 {
+            continue;
+        }
+        let Some(office) = offices.get(source.office) else { continue };
+        let before = now - TimeDelta::days(days.into());
+        let of = (source.office, source.name.as_str());
+        for ticket in rows::to_remove(&mut db, of, before, AT_A_TIME).await? {
+            let mut transaction = db.begin().await?;
+            let locked = store::ticket::lock(&mut transaction, source.office, ticket).await?;
+            let Some(mut locked) = locked else { continue };
+            // Under the lock, for it may have been taken up again, or be held, since.
+            if !may_go(&mut transaction, &office, ticket, before).await? {
+                continue;
+            }
+            let messages = rows::remove_recordings(&mut transaction, of, ticket, now).await?;
+            removed += messages.len();
+            let happened = Happened::RecordingsRemoved { messages, days };
+            store::ticket::write(&mut transaction, &mut locked, Actor::Gateway, &happened, now)
+                .await?;
+            transaction.commit().await?;
+        }
+    }
+    Ok(removed)
+}
+
+/// Whether the ticket, and the one that it ended in favour of, let their recordings go.
+async fn may_go(
+    db: &mut PgConnection,
+    office: &Office,
+    mut ticket: RegisterNumber,
+    before: DateTime<Utc>,
+) -> Result<bool, StoreError> {
+    for _ in 0..JOINED {
+        let of = match rows::lets_go(db, office.id, ticket, before).await? {
+            Some((true, of)) => of,
+            Some((false, _)) => return Ok(false),
+            None => return Ok(true),
+        };
+        match of.and_then(|number| RegisterNumber::parse(&number, &office.prefix).ok()) {
+            Some(other) => ticket = other,
+            None => return Ok(true),
+        }
+    }
+    Ok(false)
+}
