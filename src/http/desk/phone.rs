@@ -29,7 +29,7 @@ pub(super) struct Line {
 pub(super) fn show(calls: &[Call], now: DateTime<Utc>) -> Calls {
     let callers = || calls.iter().filter_map(|call| call.facts.caller.as_ref());
     // The newest: who called last is there.
-    let number = callers().filter_map(Caller::dialled).last();
+    let number = callers().rev().find_map(Caller::dialled);
     let withheld = number.is_none() && callers().next().is_some();
     let mut numbers: Vec<String> = callers().filter_map(Caller::dialled).collect();
     numbers.sort();
