@@ -4,6 +4,7 @@
 //! A refusal names the key and says what is expected, never what stood there: that may be a secret.
 
 use crate::schedule::index::CALL_LIMIT;
+use chrono::NaiveTime;
 use figment::{Figment, providers::Env};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer, de::DeserializeOwned};
@@ -31,6 +32,7 @@ pub struct Config {
     pub transcribe: Transcribe,
     pub desk: Desk,
     pub citizen: Citizen,
+    pub calls: Calls,
     #[serde(deserialize_with = "apart")]
     pub wechat: Vec<Belonging<intake_wechat::Account>>,
     #[serde(deserialize_with = "apart")]
@@ -189,6 +191,27 @@ pub struct Citizen {
     pub upload_timeout_s: u64,
 }
 
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config/default.toml says what each key means")]
+pub struct Calls {
+    pub reconcile_at: String,
+    pub reconcile_days: u32,
+    pub keep_originals_days: u32,
+}
+
+impl Calls {
+    /// The time of day in China at which calls are compared with what their sources say.
+    #[must_use]
+    pub fn reconcile_at(&self) -> NaiveTime {
+        self.time().unwrap_or_default()
+    }
+
+    fn time(&self) -> Option<NaiveTime> {
+        NaiveTime::parse_from_str(&self.reconcile_at, "%H:%M").ok()
+    }
+}
+
 /// What is wrong with the settings, in a sentence that names the key.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
@@ -280,6 +303,9 @@ impl Config {
         if program.is_some_and(|program| !Path::new(program).is_absolute()) {
             return wrong("transcribe.command[0] must be the whole path of a program".to_owned());
         }
+        if self.calls.time().is_none() {
+            return wrong("calls.reconcile_at must be a time of day: 02:30".to_owned());
+        }
         let fits = self.schedule.prefix.chars().all(|c| c.is_ascii_alphanumeric() || c == '-');
         if self.schedule.prefix.is_empty() || !fits {
             return wrong("schedule.prefix must be letters, digits and hyphens".to_owned());
@@ -311,11 +337,21 @@ impl Config {
 
     /// Every number with the least and the most that makes sense: beyond it something would wait
     /// for ever, spin, overflow, or never happen.
-    fn numbers(&self) -> [(&'static str, i128, i128, i128); 40] {
+    fn numbers(&self) -> [(&'static str, i128, i128, i128); 42] {
         const HOUR_S: i128 = 3600;
         const DAY_S: i128 = 24 * HOUR_S;
         let Self {
-            http, database, intake, schedule, relay, media, transcribe, desk, citizen, ..
+            http,
+            database,
+            intake,
+            schedule,
+            relay,
+            media,
+            transcribe,
+            desk,
+            citizen,
+            calls,
+            ..
         } = self;
         [
             ("http.connections", http.connections as i128, 1, 100_000),
@@ -359,6 +395,8 @@ impl Config {
             ("citizen.uploads", citizen.uploads as i128, 1, 100),
             ("citizen.upload_mb_per_h", citizen.upload_mb_per_h.into(), 25, 10_000),
             ("citizen.upload_timeout_s", citizen.upload_timeout_s.into(), 1, 600),
+            ("calls.reconcile_days", calls.reconcile_days.into(), 1, 30),
+            ("calls.keep_originals_days", calls.keep_originals_days.into(), 1, 3650),
         ]
     }
 

@@ -279,6 +279,7 @@ impl Gateway {
             live,
             tallies: http::desk::Tallies::default(),
             desk: config.desk.clone(),
+            calls: config.calls.clone(),
             answer_within: Duration::from_secs(config.http.answer_timeout_s),
             closing: CancellationToken::new(),
         });
@@ -302,6 +303,7 @@ impl Gateway {
         self.workers.spawn(Arc::clone(&self.app.transcriber).run(stop()));
         self.workers.spawn(calls::run(Arc::clone(&self.app), stop()));
         self.workers.spawn(calls::scan::run(Arc::clone(&self.app), stop()));
+        self.workers.spawn(calls::reconcile::run(Arc::clone(&self.app), stop()));
     }
 
     /// Starts what every process needs: offices read again when they change, live pages, tidying up.

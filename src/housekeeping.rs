@@ -36,12 +36,14 @@ pub async fn run(app: Shared, shutdown: CancellationToken) {
     }
 }
 
+/// Originals of calls that go at a time: more than come in an hour.
+const ORIGINALS: i64 = 10_000;
 /// What is removed at a time takes this long at most.
 const MEDIA_WITHIN: Duration = Duration::from_secs(300);
 
 /// Removes attempts to log in or to find a matter that nobody counts any more, sessions that are
-/// over, what WeChat allowed to send and allows no more, what it reported and will not repeat, and
-/// files that no message has waited for.
+/// over, what WeChat allowed to send and allows no more, what it reported and will not repeat, files
+/// that no message has waited for, and what sources told of calls word for word.
 ///
 /// # Errors
 /// [`StoreError`].
@@ -62,7 +64,9 @@ pub async fn tidy(app: &Shared) -> Result<u64, StoreError> {
             store::heard::purge(&mut db, now - REPEATED_WITHIN, now - LEFT_FOR_GOOD).await?;
         let attempts = store::citizen::purge(&mut db, now - TimeDelta::hours(1)).await?;
         let uploads = store::citizen::purge_uploads(&mut db, now - REPEATED_WITHIN).await?;
-        Ok(logins + allowed + heard + attempts + uploads)
+        let kept_for = TimeDelta::days(app.calls.keep_originals_days.into());
+        let originals = store::reconcile::purge_parts(&mut db, now - kept_for, ORIGINALS).await?;
+        Ok(logins + allowed + heard + attempts + uploads + originals)
     })
     .await
 }

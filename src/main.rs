@@ -57,6 +57,9 @@ enum Command {
     /// People who log in, and tokens for programs.
     #[command(subcommand)]
     Account(commands::account::Command),
+    /// The sources of calls: compare, look now.
+    #[command(subcommand)]
+    Hotline(commands::hotline::Command),
     /// The official account's menu and QR codes.
     #[command(subcommand)]
     Wechat(commands::wechat::Command),
@@ -112,6 +115,7 @@ async fn run(arguments: Arguments) -> Result<ExitCode, StartError> {
         Command::Schedule(command) => commands::schedule::run(command, &load()?).await,
         Command::Verify => commands::verify::run(&load()?).await,
         Command::Account(command) => commands::account::run(command, &load()?).await,
+        Command::Hotline(command) => commands::hotline::run(command, load).await,
         Command::Wechat(command) => commands::wechat::run(command, &load()?).await,
         Command::Office(command) => commands::office::run(command, &load()?).await,
     }

@@ -36,6 +36,8 @@ pub const CALENDAR_DAYS_AHEAD: &str = "calendar_days_known_ahead";
 pub const SEARCH_INDEXED: &str = "search_tickets_indexed_total";
 /// Tries to fetch what citizens sent, by result: kept, put_off, given_up.
 pub const MEDIA_FETCHES: &str = "media_fetches_total";
+/// Calls that were compared with what their source says, by result: held, repaired, missing, differs.
+pub const CALLS_RECONCILED: &str = "calls_reconciled_total";
 /// Connections refused because there were too many.
 pub const CONNECTIONS_REFUSED: &str = "http_connections_refused_total";
 

@@ -179,7 +179,7 @@ async fn http(audio: &Audio, address: &str, limit: usize) -> Result<Bytes, Fetch
 
 /// A client that reaches this address and no other: the name is looked up once, and what it says is
 /// held against the lists before anything is sent there.
-async fn client_for(audio: &Audio, url: &Url) -> Result<Client, FetchError> {
+pub(super) async fn client_for(audio: &Audio, url: &Url) -> Result<Client, FetchError> {
     let host = url.host_str().unwrap_or_default();
     let (outside, inside) = audio.lists(host.trim_matches(['[', ']']));
     if !outside && !inside {

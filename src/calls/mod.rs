@@ -13,6 +13,8 @@
 //! may still be on the way.
 
 pub mod fetch;
+mod pull;
+pub mod reconcile;
 pub mod scan;
 mod settings;
 mod words;
@@ -301,11 +303,13 @@ pub async fn settle(app: &App, key: &Key) -> Result<(), StoreError> {
         let call = rows::read(&mut db, key).await?;
         let recordings = rows::recordings(&mut db, key).await?;
         let raw = rows::first_part(&mut db, key).await?;
-        Ok::<_, StoreError>((call, recordings, raw.unwrap_or_default()))
+        Ok::<_, StoreError>((call, recordings, raw))
     });
     let (call, known, raw) = read.await?;
     let Some(call) = call else { return Ok(()) };
-    let raw = Bytes::from(raw);
+    // Originals go after a while; what was put together of them stays.
+    let facts = || serde_json::to_vec(&call.facts).unwrap_or_default();
+    let raw = Bytes::from(raw.unwrap_or_else(facts));
     let verdict = verdict(&call.facts, &office.calendar, call.spoken_at);
     let due = columns(source, &office, &call.facts, call.told_at, call.told_at).settle_at;
     match verdict {

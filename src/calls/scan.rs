@@ -10,7 +10,6 @@ use super::{
 use crate::{
     domain::id::OfficeId,
     http::App,
-    lifecycle::Wake,
     store::{self, StoreError, call as rows},
     telemetry,
 };
@@ -25,7 +24,7 @@ use intake_hotline::{
 };
 use sha2::{Digest, Sha256};
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     fs,
     path::{Path, PathBuf},
     sync::Arc,
@@ -39,6 +38,9 @@ const FOLDERS: [&str; 3] = ["INBOX", "Urgent", "Old"];
 const RECORD_AGE: TimeDelta = TimeDelta::seconds(30);
 /// Call records older than this were taken long ago.
 const RECORDS_BACK: TimeDelta = TimeDelta::days(3);
+/// What a record's file is called once it was taken, or put aside.
+const TAKEN: &str = ".taken";
+const UNREAD: &str = ".unread";
 /// Of the end of a file of call records.
 const RECORDS_READ: u64 = 8 * 1024 * 1024;
 
@@ -47,15 +49,13 @@ pub type Seen = HashSet<[u8; 32]>;
 
 /// Looks through the folders of every source that has some, until `shutdown`.
 pub async fn run(app: Arc<App>, shutdown: CancellationToken) {
-    let has_folders = |source: &&Arc<Source>| {
-        source.settings.kind == SourceKind::Asterisk || source.settings.err_log_dir.is_some()
-    };
-    let sources: Vec<Arc<Source>> = app.sources.0.values().filter(has_folders).cloned().collect();
+    let sources: Vec<Arc<Source>> =
+        app.sources.0.values().filter(|source| source.has_folders()).cloned().collect();
     join_all(sources.iter().map(|source| watch(&app, source, &shutdown))).await;
 }
 
 async fn watch(app: &App, source: &Source, shutdown: &CancellationToken) {
-    let (turn, mut seen) = (Wake::default(), Seen::new());
+    let mut seen = Seen::new();
     let every = Duration::from_secs(source.settings.scan_every_s);
     while !shutdown.is_cancelled() {
         if let Err(error) = scan(app, source, &mut seen).await {
@@ -65,7 +65,7 @@ async fn watch(app: &App, source: &Source, shutdown: &CancellationToken) {
                 "what the exchange left could not be taken; trying again"
             );
         }
-        turn.wait(every, shutdown).await;
+        source.look.wait(every, shutdown).await;
     }
 }
 
@@ -89,97 +89,155 @@ struct Found {
 }
 
 async fn spool(app: &App, source: &Source, seen: &mut Seen) -> Result<usize, StoreError> {
+    let found = in_spool(app, source, seen).await?;
+    let of = (source.office, source.name.as_str());
+    let mut taken = 0;
+    for (unread, raw) in &found.unread {
+        if seen.insert(mark(raw)) {
+            put_aside(app, of, *unread, raw).await?;
+            taken += 1;
+        }
+    }
+    for told in found.told {
+        hear(app, source, vec![told.call], &told.raw).await?;
+        seen.insert(mark(&told.raw));
+        taken += 1;
+    }
+    Ok(taken)
+}
+
+/// What a spool and its call records tell, and what of it cannot be read.
+#[derive(Default)]
+pub(super) struct InFolders {
+    pub(super) told: Vec<Told>,
+    pub(super) unread: Vec<(Unread, Vec<u8>)>,
+}
+
+/// A call, as far as one file or record tells of it.
+pub(super) struct Told {
+    pub(super) call: CallEvent,
+    pub(super) raw: Vec<u8>,
+}
+
+fn mark(raw: &[u8]) -> [u8; 32] {
+    Sha256::digest(raw).into()
+}
+
+/// What there is in a spool besides what was seen.
+pub(super) async fn in_spool(
+    app: &App,
+    source: &Source,
+    seen: &Seen,
+) -> Result<InFolders, StoreError> {
     let (spools, csv) = (source.settings.spools.clone(), source.settings.cdr_csv.clone());
     let zone = source.settings.zone.unwrap_or_else(Zone::china);
     let looked = tokio::task::spawn_blocking(move || {
         let found: Vec<Found> = spools.iter().flat_map(|spool| messages(spool)).collect();
         (found, csv.map(|csv| records(&csv, zone)).unwrap_or_default())
     });
-    let Ok((found, records)) = looked.await else { return Ok(0) };
+    let Ok((found, records)) = looked.await else { return Ok(InFolders::default()) };
     let numbering = &source.settings.numbering;
     let of = (source.office, source.name.as_str());
     let now = app.clock.now();
-    let mut taken = 0;
+    let mut all = InFolders::default();
 
+    let is_new = |record: &CallRecord| !seen.contains(&mark(record_text(record).as_bytes()));
     let kept: HashSet<String> = {
         let all = found.iter().filter_map(|found| found.read.clone().ok()).collect();
         asterisk::without_copies(all).iter().map(Message::recording_key).collect()
     };
-    let mut claimed: Vec<(&CallRecord, String)> = Vec::new();
+    let mut claimed: HashMap<&str, String> = HashMap::new();
     for found in &found {
         let message = match &found.read {
             // Being written: the duration comes last.
             Err(Unread::Field) => continue,
             Err(unread) => {
-                if seen.insert(Sha256::digest(&found.raw).into()) {
-                    put_aside(app, of, *unread, &found.raw).await?;
-                    taken += 1;
-                }
+                all.unread.push((*unread, found.raw.clone()));
                 continue;
             }
             Ok(message) if !kept.contains(&message.recording_key()) => continue,
             Ok(message) => message,
         };
         let record = message.record_of(&records, numbering);
+        let was_seen = seen.contains(&mark(&found.raw));
+        // A record that is new belongs to the message's call, whichever came first.
+        if was_seen && !record.is_some_and(&is_new) {
+            continue;
+        }
         let key = message.recording_key();
-        let known = {
-            let mut db = app.pool.acquire().await?;
-            rows::of_recording(&mut db, of, &key).await?
-        };
+        let mut db = app.pool.acquire().await?;
+        let mut known = rows::of_recording(&mut db, of, &key).await?;
+        // Its record may have been posted before.
+        if let (None, None, Some(channel), Some(at)) =
+            (&known, record, &message.channel, message.recorded_at)
+        {
+            known = store::reconcile::on_channel(&mut db, of, channel, at).await?;
+        }
+        drop(db);
         let audio = found.has_audio.then_some(AudioRef::Pull(key));
         let Ok(mut call) = message.call(&source.name, record, audio, numbering) else { continue };
         if let Some(known) = known {
             call.call_key = known;
         }
         if let Some(record) = record {
-            claimed.push((record, call.call_key.clone()));
+            claimed.insert(&record.unique_id, call.call_key.clone());
         }
-        let mut mark = Sha256::new_with_prefix(&found.raw);
-        mark.update(&call.call_key);
-        if seen.contains::<[u8; 32]>(&mark.clone().finalize().into()) {
-            continue;
+        if !was_seen {
+            all.told.push(Told { call, raw: found.raw.clone() });
         }
-        hear(app, source, vec![call], &found.raw).await?;
-        seen.insert(mark.finalize().into());
-        taken += 1;
     }
 
     for record in &records {
         let ended = record.ended_at.unwrap_or(record.started_at);
-        if now - ended < RECORD_AGE || now - ended > RECORDS_BACK {
-            continue;
-        }
-        let mark: [u8; 32] = Sha256::digest(format!("{record:?}")).into();
-        if seen.contains(&mark) {
+        if now - ended < RECORD_AGE || now - ended > RECORDS_BACK || !is_new(record) {
             continue;
         }
         let Ok(mut call) = record.call(&source.name, numbering) else { continue };
-        let message = claimed.iter().find(|(one, _)| one.unique_id == record.unique_id);
-        let key = match message {
-            Some((_, key)) => Some(key.clone()),
-            None => without_record(app, of, record).await?,
+        let key = match claimed.get(record.unique_id.as_str()) {
+            Some(key) => Some(key.clone()),
+            None => of_channel(app, source, &call).await?,
         };
         if let Some(key) = key {
             call.call_key = key;
         }
-        hear(app, source, vec![call], record_text(record).as_bytes()).await?;
-        seen.insert(mark);
-        taken += 1;
+        all.told.push(Told { call, raw: record_text(record).into_bytes() });
     }
-    Ok(taken)
+    Ok(all)
+}
+
+/// Calls that Asterisk posted, each under the key of its message where that came before.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn tied(
+    app: &App,
+    source: &Source,
+    mut calls: Vec<CallEvent>,
+) -> Result<Vec<CallEvent>, StoreError> {
+    if source.settings.kind == SourceKind::Asterisk {
+        for call in &mut calls {
+            if let Some(key) = of_channel(app, source, call).await? {
+                call.call_key = key;
+            }
+        }
+    }
+    Ok(calls)
 }
 
 /// The call of a message that came before its record and may have left the spool since.
-async fn without_record(
+async fn of_channel(
     app: &App,
-    of: (OfficeId, &str),
-    record: &CallRecord,
+    source: &Source,
+    record: &CallEvent,
 ) -> Result<Option<String>, StoreError> {
+    let (Some(channel), Some(began)) = (&record.channel, record.started_at) else {
+        return Ok(None);
+    };
     let second = TimeDelta::seconds(1);
-    let lasted =
-        (record.started_at - second, record.ended_at.unwrap_or(record.started_at) + second);
+    let lasted = (began - second, record.ended_at.unwrap_or(began) + second);
     let mut db = app.pool.acquire().await?;
-    rows::spoken_between(&mut db, of, &format!("{}@", record.channel), lasted).await
+    let of = (source.office, source.name.as_str());
+    rows::spoken_between(&mut db, of, &format!("{channel}@"), lasted).await
 }
 
 /// A record as it is kept; its row is not, because a file of them holds all.
@@ -297,20 +355,41 @@ async fn left_behind(app: &App, source: &Source, folder: &Path) -> Result<usize,
         let path = folder.join(&name);
         let Ok(raw) = read(&path, BODY_LIMIT) else { continue };
         let told = push.reread(&raw);
-        let mut ending = "taken";
+        let mut ending = TAKEN;
         if let Some(unread) = told.unread {
             put_aside(app, (source.office, &source.name), unread, &raw).await?;
-            ending = "unread";
+            ending = UNREAD;
         }
-        let calls: Vec<CallEvent> = told.calls;
-        hear(app, source, calls, &raw).await?;
+        hear(app, source, told.calls, &raw).await?;
         // Only now: what is renamed is not looked at again.
-        if fs::rename(&path, folder.join(format!("{name}.{ending}"))).is_err() {
+        if fs::rename(&path, folder.join(format!("{name}{ending}"))).is_err() {
             tracing::warn!(source = source.name, "a record that was taken could not be renamed");
         }
         taken += 1;
     }
     Ok(taken)
+}
+
+/// What lies in that folder, also of what was taken.
+pub(super) async fn in_err_log(source: &Source, folder: &Path) -> InFolders {
+    let folder = folder.to_owned();
+    let read = tokio::task::spawn_blocking(move || {
+        let is_record = |name: &String| {
+            let name = name.strip_suffix(TAKEN).or(name.strip_suffix(UNREAD)).unwrap_or(name);
+            freeswitch::left_behind(name).is_some()
+        };
+        let names = names(&folder).into_iter().filter(is_record);
+        names.filter_map(|name| read(&folder.join(name), BODY_LIMIT).ok()).collect::<Vec<Bytes>>()
+    });
+    let mut all = InFolders::default();
+    let (Some(push), Ok(files)) = (&source.push, read.await) else { return all };
+    for raw in files {
+        let told = push.reread(&raw);
+        let raw = raw.to_vec();
+        all.unread.extend(told.unread.map(|unread| (unread, raw.clone())));
+        all.told.extend(told.calls.into_iter().map(|call| Told { call, raw: raw.clone() }));
+    }
+    all
 }
 
 async fn put_aside(

@@ -1,10 +1,11 @@
 //! The sources of calls as the configuration describes them: `[[hotline]]` in config/default.toml.
 
-use crate::domain::id::OfficeId;
+use crate::{domain::id::OfficeId, lifecycle::Wake};
 use intake_hotline::{
-    Auth, Format, HotlineChannel, Key, Mapping, Numbering, PushSource, Source as Webhook, Verify,
-    Zone,
+    Auth, Format, HotlineChannel, Key, Mapping, Numbering, PullAuth, PushSource, Source as Webhook,
+    Verify, Zone,
 };
+use reqwest::Url;
 use secrecy::SecretString;
 use serde::Deserialize;
 use std::path::PathBuf;
@@ -94,6 +95,21 @@ pub struct Settings {
     pub scan_every_s: u64,
     #[serde(default)]
     pub audio: Audio,
+    #[serde(default)]
+    pub pull: Option<Pull>,
+}
+
+/// Where a vendor's own list of calls is asked for.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pull {
+    pub base_url: String,
+    #[serde(default)]
+    pub inside: bool,
+    #[serde(default)]
+    pub user: String,
+    pub password: Option<SecretString>,
+    pub token: Option<SecretString>,
 }
 
 /// Where recordings may be fetched from; nothing named, nothing fetched.
@@ -148,15 +164,21 @@ impl Settings {
                 let push =
                     PushSource::new(&self.id, unused(), Numbering::default(), Format::Freeswitch);
                 push.map_err(|error| (error.key, error.says.to_owned()))?;
-                if self.spools.is_empty() {
-                    return wrong("spools", "is missing: the folders of Asterisk's voicemail");
+                if self.spools.is_empty() && self.verify.is_none() {
+                    let says = "is missing: the folders of Asterisk's voicemail, or verify for \
+                                events that are posted";
+                    return wrong("spools", says);
+                }
+                if self.verify.is_some() {
+                    self.push()?;
                 }
             }
         }
         let of = |kinds: &[Kind]| kinds.contains(&self.kind);
         let out_of_place = [
             ("keys", !self.keys.is_empty() && !of(&[Kind::Webhook])),
-            ("verify", self.verify.is_some() && of(&[Kind::Webhook, Kind::Asterisk])),
+            ("verify", self.verify.is_some() && of(&[Kind::Webhook])),
+            ("pull", self.pull.is_some() && !of(&[Kind::Vendor])),
             ("mapping", !self.mapping.is_empty() && !of(&[Kind::Vendor])),
             ("err_log_dir", self.err_log_dir.is_some() && !of(&[Kind::Freeswitch])),
             ("spools", !self.spools.is_empty() && !of(&[Kind::Asterisk])),
@@ -165,10 +187,14 @@ impl Settings {
         if let Some((key, _)) = out_of_place.into_iter().find(|(_, is)| *is) {
             return wrong(key, "says nothing to a source of this kind");
         }
-        if self.cdr_csv.is_some() && self.zone.is_none() {
-            let says = "is missing: Asterisk writes the times of cdr_csv without one, by the \
+        let events = self.kind == Kind::Asterisk && self.verify.is_some();
+        if (self.cdr_csv.is_some() || events) && self.zone.is_none() {
+            let says = "is missing: Asterisk writes the times of call records without one, by the \
                         machine's clock; UTC or Asia/Shanghai";
             return wrong("zone", says);
+        }
+        if let Some(pull) = &self.pull {
+            pull.check(&self.mapping()?)?;
         }
         if !(1..=3600).contains(&self.scan_every_s) {
             return wrong("scan_every_s", "must be 1 to 3600");
@@ -200,7 +226,8 @@ impl Settings {
         let format = match self.kind {
             Kind::Twilio => Format::Twilio,
             Kind::Vendor => Format::Mapped(Box::new(self.mapping()?)),
-            Kind::Webhook | Kind::Freeswitch | Kind::Asterisk => Format::Freeswitch,
+            Kind::Asterisk => Format::Asterisk(self.zone.unwrap_or_else(Zone::china)),
+            Kind::Webhook | Kind::Freeswitch => Format::Freeswitch,
         };
         let Some(verify) = self.verify.clone() else {
             return Err(("verify", "is missing: how the sender proves who it is".to_owned()));
@@ -223,6 +250,38 @@ impl Settings {
 fn unused() -> Verify {
     let token = "never used by anybody".to_owned().into();
     Verify { auth: Auth::Bearer { token }, allow_ips: Vec::new() }
+}
+
+impl Pull {
+    fn check(&self, mapping: &Mapping) -> Result<(), Wrong> {
+        let wrong = |key, says: &str| Err((key, says.to_owned()));
+        let Some(asked) = mapping.pull() else {
+            return wrong("pull", "has no use: the mapping describes no list of calls");
+        };
+        let url = Url::parse(&self.base_url).ok().filter(|url| {
+            url.host_str().is_some_and(|host| !host.is_empty())
+                && url.path() == "/"
+                && url.query().is_none()
+                && url.username().is_empty()
+        });
+        match url.as_ref().map(Url::scheme) {
+            Some("https") => {}
+            Some("http") if self.inside => {}
+            Some("http") => {
+                return wrong("pull.base_url", "is http: say inside = true for a host inside");
+            }
+            _ => return wrong("pull.base_url", "must be a host's address: https://pbx.example"),
+        }
+        if self.password.is_some() == self.user.is_empty() {
+            return wrong("pull.user", "and pull.password belong together");
+        }
+        let (given, needed) = match asked.auth {
+            PullAuth::Basic => (self.password.is_some(), "pull.user"),
+            _ if asked.logs_in() => (self.password.is_some(), "pull.user"),
+            _ => (self.token.is_some(), "pull.token"),
+        };
+        if given { Ok(()) } else { wrong(needed, "is missing: this vendor's list asks for it") }
+    }
 }
 
 impl Audio {
@@ -270,9 +329,17 @@ pub struct Source {
     pub settings: Settings,
     /// What verifies and reads what it pushes in a form of its own.
     pub push: Option<PushSource>,
+    /// Its folders are looked through at once when it is woken.
+    pub look: Wake,
 }
 
 impl Source {
+    /// Whether there are folders to look through.
+    #[must_use]
+    pub fn has_folders(&self) -> bool {
+        !self.settings.spools.is_empty() || self.settings.err_log_dir.is_some()
+    }
+
     /// A source of an office, and the signed webhook's channel where it is one.
     ///
     /// # Errors
@@ -283,15 +350,20 @@ impl Source {
     ) -> Result<(Self, Option<HotlineChannel>), Wrong> {
         settings.check()?;
         let (push, channel) = match settings.kind {
-            Kind::Asterisk => (None, None),
+            Kind::Asterisk if settings.verify.is_none() => (None, None),
             Kind::Webhook => {
                 let channel = HotlineChannel::new(settings.webhook());
                 let channel = channel.map_err(|error| (error.key, error.says.to_owned()))?;
                 (None, Some(channel))
             }
-            Kind::Freeswitch | Kind::Vendor | Kind::Twilio => (Some(settings.push()?), None),
+            Kind::Freeswitch | Kind::Vendor | Kind::Twilio | Kind::Asterisk => {
+                (Some(settings.push()?), None)
+            }
         };
         let name = format!("hotline:{}", settings.id);
-        Ok((Self { office, name, settings: settings.clone(), push }, channel))
+        Ok((
+            Self { office, name, settings: settings.clone(), push, look: Wake::default() },
+            channel,
+        ))
     }
 }

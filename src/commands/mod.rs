@@ -9,6 +9,7 @@ pub mod account;
 pub mod calendar;
 pub mod demo;
 mod evening;
+pub mod hotline;
 pub mod office;
 pub mod schedule;
 pub mod serve;

@@ -79,6 +79,8 @@ pub struct App {
     pub tallies: desk::Tallies,
     /// Settings of the desk.
     pub desk: config::Desk,
+    /// Settings of the telephone.
+    pub calls: config::Calls,
     /// What the citizens' pages stand on.
     pub citizen: citizen::Pages,
     /// For every answer; live pages have begun theirs by then.
@@ -144,6 +146,7 @@ pub fn operations(app: Shared) -> Router {
         .route("/healthz", get(async || "alive\n"))
         .route("/readyz", get(ops::ready))
         .route("/metrics", get(ops::metrics))
+        .route("/hotline/{source}/scan", post(ops::scan))
         .with_state(app)
 }
 

@@ -4,7 +4,7 @@ use super::Shared;
 use crate::{store, telemetry, wording};
 use axum::{
     Json,
-    extract::State,
+    extract::{Path, State},
     http::StatusCode,
     response::{IntoResponse, Response},
 };
@@ -126,6 +126,26 @@ pub async fn ready(State(app): State<Shared>) -> Response {
     };
     let status = if failed { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
     (status, Json(serde_json::json!({ "state": state, "checks": checks }))).into_response()
+}
+
+/// An exchange says that something lies in a source's folders: they are looked through at once, which
+/// is done every few seconds anyway. It names nothing and gives nothing away.
+pub async fn scan(State(app): State<Shared>, Path(id): Path<String>) -> Response {
+    match app.sources.0.get(&format!("hotline:{id}")) {
+        Some(source) if source.has_folders() => {
+            source.look.wake();
+            (StatusCode::ACCEPTED, "looking\n").into_response()
+        }
+        Some(_) => (StatusCode::CONFLICT, "this source has no folders\n").into_response(),
+        None => {
+            let with_folders = app.sources.0.values().filter(|source| source.has_folders());
+            let mut names: Vec<&str> =
+                with_folders.map(|source| source.settings.id.as_str()).collect();
+            names.sort_unstable();
+            let says = format!("no such source; with folders there are: {}\n", names.join(", "));
+            (StatusCode::NOT_FOUND, says).into_response()
+        }
+    }
 }
 
 /// For Prometheus.

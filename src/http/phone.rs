@@ -106,7 +106,11 @@ pub(super) async fn receive(
             return busy(5);
         }
     }
-    if let Err(error) = calls::hear(app, source, received.calls, &original).await {
+    let heard = async {
+        let calls = calls::scan::tied(app, source, received.calls).await?;
+        calls::hear(app, source, calls, &original).await
+    };
+    if let Err(error) = heard.await {
         tracing::warn!(error = %telemetry::causes(&error), "a call could not be kept; its sender may try again");
         return busy(5);
     }

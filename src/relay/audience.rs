@@ -32,10 +32,18 @@ enum Audience {
     PartyGroup,
 }
 
+/// Whoever is on duty, as it is stored.
+pub(super) const DUTY: &str = "duty";
+
+/// Whether a stored audience is told to whoever is on duty.
+pub(super) fn is_for_duty(audience: &str) -> bool {
+    audience.split('!').next().unwrap_or_default().split('+').any(|one| one == DUTY)
+}
+
 impl Audience {
     fn stored(&self) -> String {
         match self {
-            Self::Duty => "duty".to_owned(),
+            Self::Duty => DUTY.to_owned(),
             Self::Person(id) => format!("staff:{id}"),
             Self::Lead => "lead".to_owned(),
             Self::Leadership => "leadership".to_owned(),

@@ -33,7 +33,7 @@ use rand::RngExt;
 use sqlx::{Connection, PgPool};
 use std::{
     collections::{BTreeSet, HashMap},
-    sync::{Arc, OnceLock},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
     time::Duration,
 };
 use tokio::{
@@ -89,6 +89,9 @@ pub struct Relay {
     urgent: Wake,
     /// What citizens are told, and who is woken to tell it.
     citizens: OnceLock<(Arc<Accounts>, Arc<Wake>)>,
+    /// Up to which opening the staff of an office were told of the closed hours, as far as this
+    /// replica knows; the database knows better.
+    opened: Mutex<HashMap<OfficeId, DateTime<Utc>>>,
 }
 
 impl Relay {
@@ -110,6 +113,7 @@ impl Relay {
             wake: Wake::default(),
             urgent: Wake::default(),
             citizens: OnceLock::new(),
+            opened: Mutex::default(),
         })
     }
 
@@ -282,6 +286,7 @@ impl Relay {
     /// Makes notices of an office's effects whose time has come.
     async fn plan(&self, office: &Office, now: DateTime<Utc>) -> Result<(), StoreError> {
         let told = told_at(office, now);
+        let mut opening = self.opening(office, now);
         loop {
             let mut db = self.pool.acquire().await?;
             let mut transaction = db.begin().await?;
@@ -298,12 +303,28 @@ impl Relay {
                 EFFECTS_AT_A_TIME,
             )
             .await?;
-            for (audience, effects) in audience::group(office, &effects) {
-                let said = words::compose(office, &effects, now);
+            let groups = audience::group(office, &effects);
+            let mut notices: Vec<(String, words::Said)> = groups
+                .into_iter()
+                .map(|(audience, effects)| (audience, words::compose(office, &effects, now)))
+                .collect();
+            let opening = opening.take();
+            if let Some(hours) = opening
+                && let Some(closed) =
+                    store::reconcile::take_closed_hours(&mut transaction, office.id, hours).await?
+                && let Some(said) = words::telephone(&closed)
+            {
+                // With what those on duty are told anyway, else for itself.
+                match notices.iter_mut().find(|(audience, _)| audience::is_for_duty(audience)) {
+                    Some((_, digest)) => digest.lines.extend(said.lines),
+                    None => notices.push((audience::DUTY.to_owned(), said)),
+                }
+            }
+            for (audience, said) in &notices {
                 for target in self.ways(office.id) {
                     let notice = NewNotice {
                         target,
-                        audience: &audience,
+                        audience,
                         title: &said.title,
                         lines: &said.lines,
                         ticket: said.ticket,
@@ -314,10 +335,29 @@ impl Relay {
                 }
             }
             transaction.commit().await?;
+            if let Some((_, opened)) = opening {
+                self.opened
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .insert(office.id, opened);
+            }
             if (effects.len() as i64) < EFFECTS_AT_A_TIME {
                 return Ok(());
             }
         }
+    }
+
+    /// The closed hours of which the staff may not have been told yet, once what came in overnight has
+    /// gathered.
+    fn opening(
+        &self,
+        office: &Office,
+        now: DateTime<Utc>,
+    ) -> Option<(DateTime<Utc>, DateTime<Utc>)> {
+        let hours = office.calendar.closed_before(now)?;
+        let told = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_new = told.get(&office.id).is_none_or(|opened| *opened < hours.1);
+        (is_new && now >= hours.1 + TimeDelta::seconds(GATHER_S)).then_some(hours)
     }
 
     fn lanes(&self) -> BTreeSet<Lane> {

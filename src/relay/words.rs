@@ -3,7 +3,7 @@
 use crate::{
     domain::{register::RegisterNumber, ticket::Evaluation},
     offices::Office,
-    store::notice::Effect,
+    store::{notice::Effect, reconcile::ClosedHours},
     wording,
 };
 use chrono::{DateTime, Utc};
@@ -58,6 +58,30 @@ pub(super) fn compose(office: &Office, effects: &[&Effect], now: DateTime<Utc>) 
         lines.push(format!("……共 {} 件，请到反映窗口系统查看。", tickets.len()));
     }
     Said { title: format!("{mark}{}", summary.join("，")), lines, ticket: None, urgent }
+}
+
+/// What came in by telephone while the office was closed; `None` where nothing did and nothing was
+/// amiss.
+pub(super) fn telephone(closed: &ClosedHours) -> Option<Said> {
+    let ClosedHours { messages, missed, waiting, repaired, wrong } = *closed;
+    let mut lines = Vec::new();
+    if messages + missed > 0 {
+        let waiting = match waiting {
+            0 => "没有待回拨的".to_owned(),
+            waiting => format!("待回拨 {waiting} 件，见“待回拨”"),
+        };
+        lines.push(format!("下班期间电话：留言 {messages} 通，未接 {missed} 通；{waiting}。"));
+    }
+    if repaired > 0 {
+        lines.push(format!("电话对账：有 {repaired} 通当时没有收到，已经补上。"));
+    }
+    if wrong > 0 {
+        lines.push(format!(
+            "电话对账：有 {wrong} 处与电话系统对不上，没能补上，请管理员用 intake hotline reconcile 查看。"
+        ));
+    }
+    let title = "下班期间的电话".to_owned();
+    (!lines.is_empty()).then_some(Said { title, lines, ticket: None, urgent: false })
 }
 
 fn headline(about: &[&Effect], now: DateTime<Utc>) -> String {

@@ -20,6 +20,7 @@ pub mod notice;
 pub mod office;
 pub mod quarantine;
 pub mod queue;
+pub mod reconcile;
 pub mod reply;
 pub mod search;
 pub mod ticket;

@@ -8,11 +8,12 @@ use crate::{
     call::{AudioRef, CallEvent, Kind, Outcome, Recording, Unread},
     json,
     phone::{Caller, Numbering},
-    text::{BODY_LIMIT, KEY, NAME, decode, fact},
+    text::{BODY_LIMIT, KEY, NAME, decode, fact, field, form},
     time::{TimeFormat, Unit, Zone},
 };
 use chrono::{DateTime, Utc};
 use sha2::{Digest, Sha256};
+use std::collections::HashSet;
 
 /// How far message and call may be apart where only number and mailbox tie them.
 const APART_S: i64 = 90;
@@ -149,6 +150,7 @@ impl Message {
         let (name, number) = caller_id(&self.caller_id);
         call.caller = Some(numbering.read(number));
         call.callee = self.dialled.clone();
+        call.channel = self.channel.clone();
         call.outcome = Some(Outcome::MessageLeft);
         let recording = Recording {
             started_at: self.recorded_at,
@@ -190,28 +192,18 @@ impl Message {
         same_number
             && (record.callee == self.mailbox || Some(&record.callee) == self.dialled.as_ref())
     }
-
-    /// Whether both are copies of one message, which Asterisk puts into several mailboxes under
-    /// identities of their own.
-    #[must_use]
-    pub fn is_copy_of(&self, other: &Self) -> bool {
-        self.channel.is_some()
-            && self.recorded_at.is_some()
-            && (&self.channel, self.recorded_at) == (&other.channel, other.recorded_at)
-    }
 }
 
 /// One of each message: of copies the one whose key comes first stays.
 #[must_use]
 pub fn without_copies(mut messages: Vec<Message>) -> Vec<Message> {
     messages.sort_by_cached_key(Message::recording_key);
-    let mut kept: Vec<Message> = Vec::with_capacity(messages.len());
-    for message in messages {
-        if !kept.iter().any(|earlier| earlier.is_copy_of(&message)) {
-            kept.push(message);
-        }
-    }
-    kept
+    let mut seen = HashSet::new();
+    messages.retain(|message| match (&message.channel, message.recorded_at) {
+        (Some(channel), Some(at)) => seen.insert((channel.clone(), at)),
+        _ => true,
+    });
+    messages
 }
 
 /// `"张三" <02423456789>`, `+8613800005678`, `"Anonymous" <anonymous>`: name and number.
@@ -304,6 +296,7 @@ impl CallRecord {
         let mut call = CallEvent::new(source, &self.unique_id, Kind::CallEnded)?;
         call.caller = Some(numbering.read(&self.caller));
         call.callee = fact(&self.callee, KEY);
+        call.channel = fact(&self.channel, KEY);
         call.started_at = Some(self.started_at);
         call.ended_at = self.ended_at;
         call.call_s = self.duration_s;
@@ -335,6 +328,9 @@ pub fn recording_event(source: &str, event: &str) -> Result<Option<CallEvent>, U
         None => return Err(Unread::Json),
     };
     let name = at("/recording/name").and_then(|name| crate::text::key(&name)).ok_or(Unread::Key)?;
+    // Below `<spool>/recording`, which is one of the folders that may be looked at.
+    let format = at("/recording/format").unwrap_or_else(|| "wav".to_owned());
+    let file = fact(&format!("{name}.{format}"), crate::text::REFERENCE).ok_or(Unread::Key)?;
     let target = at("/recording/target_uri").ok_or(Unread::Key)?;
     // A bridge is a conversation, no message.
     let Some(channel) = target.strip_prefix("channel:") else { return Ok(None) };
@@ -345,7 +341,7 @@ pub fn recording_event(source: &str, event: &str) -> Result<Option<CallEvent>, U
     let recording = Recording {
         ms: span("/recording/duration"),
         spoken_ms: span("/recording/talking_duration"),
-        audio: (!failed).then(|| AudioRef::Pull(name.clone())),
+        audio: (!failed).then(|| AudioRef::Local(file.clone())),
         ..Recording::default()
     };
     call.outcome = match recording.spoken_ms {
@@ -355,6 +351,81 @@ pub fn recording_event(source: &str, event: &str) -> Result<Option<CallEvent>, U
     };
     call.recordings.insert(name, recording);
     Ok(Some(call))
+}
+
+/// What a relay or the dialplan posts, one or several events: ARI's recordings as JSON, a line each;
+/// AMI's `Cdr` as JSON, as the manager writes it (`Name: value`, events apart by an empty line), or as
+/// a form, which is what `CURL()` sends from an `h` extension. Times of `Cdr` are the machine's and
+/// have no zone.
+///
+/// # Errors
+/// [`Unread`] with what could be read; other events tell of no call and are none.
+pub fn posted(
+    source: &str,
+    body: &[u8],
+    zone: Zone,
+    numbering: &Numbering,
+) -> (Vec<CallEvent>, Option<Unread>) {
+    if body.len() > BODY_LIMIT {
+        return (Vec::new(), Some(Unread::TooLarge));
+    }
+    let text = decode(body).replace("\r\n", "\n");
+    let text = text.trim();
+    let cdr = |fields: &dyn Fn(&str) -> Option<String>| match fields("Event").as_deref() {
+        Some("Cdr") => CallRecord::of_event(fields, zone)?.call(source, numbering).map(Some),
+        Some(_) => Ok(None),
+        None => Err(Unread::Form),
+    };
+    let read: Vec<Result<Option<CallEvent>, Unread>> = if text.starts_with('{') {
+        let line = |line: &str| {
+            let at = |name: &str| json::at(line, &format!("/{name}"), &[]);
+            if at("type").is_some() { recording_event(source, line) } else { cdr(&at) }
+        };
+        match json::is_sound(text) {
+            true => vec![line(text)],
+            false => text.lines().filter(|one| !one.trim().is_empty()).map(line).collect(),
+        }
+    } else if text.starts_with("Event:") {
+        let event = |event: &str| {
+            let of = |name: &str| {
+                let line = |line: &str| {
+                    let (key, value) = line.split_once(':')?;
+                    (key.trim() == name).then(|| value.trim().to_owned())
+                };
+                event.lines().find_map(line).filter(|value| !value.is_empty())
+            };
+            cdr(&of)
+        };
+        text.split("\n\n").filter(|one| !one.trim().is_empty()).map(event).collect()
+    } else {
+        let form = form(text);
+        vec![cdr(&|name: &str| field(&form, name).map(str::to_owned))]
+    };
+    let unread = read.iter().find_map(|one| one.as_ref().err().copied());
+    // Its neighbours are not lost for one that cannot be read.
+    (read.into_iter().filter_map(Result::ok).flatten().collect(), unread)
+}
+
+impl CallRecord {
+    /// The fields of AMI's `Cdr` event.
+    fn of_event(field: &dyn Fn(&str) -> Option<String>, zone: Zone) -> Result<Self, Unread> {
+        let short = |name: &str| field(name).and_then(|text| fact(&text, KEY)).unwrap_or_default();
+        let time = |name: &str| field(name).and_then(|text| zone.naive(&text));
+        let id = field("UniqueID").ok_or(Unread::Key)?;
+        Ok(Self {
+            unique_id: crate::text::key(&id).ok_or(Unread::Key)?,
+            caller: short("Source"),
+            callee: short("Destination"),
+            caller_id: field("CallerID").and_then(|id| fact(&id, NAME * 2)).unwrap_or_default(),
+            channel: short("Channel"),
+            to_channel: short("DestinationChannel"),
+            last_app: short("LastApplication"),
+            started_at: time("StartTime").ok_or(Unread::Field)?,
+            ended_at: time("EndTime"),
+            duration_s: field("Duration").and_then(|s| Unit::S.millis(&s)).map(|ms| ms / 1000),
+            disposition: short("Disposition"),
+        })
+    }
 }
 
 /// What `externnotify` is called with. It names no message, comes also when one was deleted, and

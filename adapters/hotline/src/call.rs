@@ -28,6 +28,9 @@ pub struct CallEvent {
     pub caller_name: Option<String>,
     /// The number that was called, as written.
     pub callee: Option<String>,
+    /// The caller's channel, where the exchange ties messages to calls by it (Asterisk).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub channel: Option<String>,
     /// When the call began, in UTC, by the source's clock.
     pub started_at: Option<DateTime<Utc>>,
     /// When it ended, in UTC.
@@ -183,6 +186,7 @@ impl CallEvent {
             caller: None,
             caller_name: None,
             callee: None,
+            channel: None,
             started_at: None,
             ended_at: None,
             call_s: None,
@@ -225,6 +229,7 @@ impl CallEvent {
             caller: least(self.caller, other.caller),
             caller_name: least(self.caller_name, other.caller_name),
             callee: least(self.callee, other.callee),
+            channel: least(self.channel, other.channel),
             started_at: least(self.started_at, other.started_at),
             ended_at: self.ended_at.max(other.ended_at),
             call_s: self.call_s.max(other.call_s),

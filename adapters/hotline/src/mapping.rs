@@ -14,6 +14,7 @@ use crate::{
     call::{AudioRef, CallEvent, Kind, Outcome, Recording, Unread},
     json,
     phone::{Caller, Numbering},
+    pull::{PAGE, Page, Pull},
     text::{BODY_LIMIT, KEY, decode, fact, field, form, percent},
     time::{TimeFormat, Unit, Zone},
 };
@@ -59,6 +60,8 @@ pub struct Mapping {
     map: Vec<Rule>,
     /// Examples.
     fixture: Vec<Fixture>,
+    /// The vendor's own list of calls, where it has one that can be asked for.
+    pull: Option<Pull>,
 }
 
 /// How a body is wrapped.
@@ -84,7 +87,7 @@ struct Ack {
 /// One kind of push.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Rule {
+pub(crate) struct Rule {
     kind: Kind,
     /// Places and the values one of which must stand there; `*` is any that says something.
     #[serde(default)]
@@ -153,7 +156,7 @@ impl From<Written> for Field {
 /// An example.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Fixture {
+pub(crate) struct Fixture {
     name: String,
     #[serde(default)]
     query: String,
@@ -235,46 +238,12 @@ impl Mapping {
         if let Some(bad) = pointers.into_iter().find(|pointer| !json::is_pointer(pointer)) {
             return Err(format!("{bad} is no pointer: one starts with /"));
         }
-        let fields = self.map.iter().flat_map(|rule| {
-            let optional = [
-                &rule.recording_key,
-                &rule.caller,
-                &rule.caller_name,
-                &rule.callee,
-                &rule.call_started,
-                &rule.rec_started,
-                &rule.ended,
-                &rule.call_length,
-                &rule.rec_length,
-                &rule.spoken_length,
-                &rule.audio_url,
-                &rule.audio_file,
-                &rule.audio_pull,
-                &rule.outcome,
-            ];
-            optional.into_iter().flatten().chain([&rule.call_key])
-        });
-        let places = fields.flat_map(|field| field.0.at.iter().chain(&field.0.all));
-        let conditions = self.map.iter().flat_map(|rule| rule.when.keys());
-        let place_is_known = |place: &&String| {
-            place.starts_with('?')
-                || place.starts_with("header:")
-                || json::is_pointer(place.strip_prefix("whole:").unwrap_or(place))
-        };
-        let mut all = places.chain(conditions).chain(&self.delivery_id);
-        if let Some(bad) = all.find(|place| !place_is_known(place)) {
-            return Err(format!("{bad} is no place: one starts with /, ? or header:"));
-        }
-        for rule in &self.map {
-            let times = [&rule.call_started, &rule.rec_started, &rule.ended];
-            if times.into_iter().flatten().any(|field| field.0.fmt.is_none()) {
-                return Err("call_started, rec_started and ended need fmt".to_owned());
-            }
-            if rule.outcome.as_ref().is_some_and(|f| f.0.table.is_empty()) {
-                return Err("outcome needs a table of the vendor's words".to_owned());
-            }
-        }
-        self.try_fixtures()
+        check_rules(&self.map, self.delivery_id.as_ref())?;
+        self.try_fixtures()?;
+        let Some(pull) = &self.pull else { return Ok(()) };
+        pull.check()?;
+        check_rules(&pull.map, None)?;
+        self.try_pages(pull)
     }
 
     /// Every example comes to what it says, and every rule has one.
@@ -291,22 +260,92 @@ impl Mapping {
                 return Err(format!("the fixture {name} could not be read: {unread}"));
             }
             let came: Vec<Expected> = told.calls.iter().map(Expected::from).collect();
-            if came.len() != fixture.expect.len() {
-                let (came, wanted) = (came.len(), fixture.expect.len());
-                return Err(format!("the fixture {name} tells of {came} calls, not of {wanted}"));
-            }
-            for (came, wanted) in came.iter().zip(&fixture.expect) {
-                if came != wanted {
-                    return Err(format!(
-                        "the fixture {name} does not come to what it says:\n came: {came:?}\n says: {wanted:?}"
-                    ));
-                }
-            }
+            fixture.compare(&came)?;
         }
         match tried.iter().position(|tried| !tried) {
             Some(index) => Err(format!("no fixture tries rule {} of map", index + 1)),
             None => Ok(()),
         }
+    }
+
+    /// The same for pages of the vendor's list.
+    fn try_pages(&self, pull: &Pull) -> Result<(), String> {
+        let mut tried = vec![false; pull.map.len()];
+        for fixture in &pull.fixture {
+            let page = self.page_noting(
+                "fixture",
+                fixture.body.as_bytes(),
+                &Numbering::default(),
+                &mut tried,
+            );
+            let name = &fixture.name;
+            let page = page.map_err(|unread| format!("the fixture {name} of pull: {unread}"))?;
+            if page.unread > 0 {
+                return Err(format!("an entry of the fixture {name} of pull could not be read"));
+            }
+            let came: Vec<Expected> = page.calls.iter().map(|(call, _)| call.into()).collect();
+            fixture.compare(&came)?;
+        }
+        match tried.iter().position(|tried| !tried) {
+            Some(index) => Err(format!("no fixture tries rule {} of pull.map", index + 1)),
+            None => Ok(()),
+        }
+    }
+
+    /// The vendor's own list of calls, where it has one that can be asked for.
+    #[must_use]
+    pub fn pull(&self) -> Option<&Pull> {
+        self.pull.as_ref()
+    }
+
+    /// The zone of times that are written without one.
+    #[must_use]
+    pub fn zone(&self) -> Zone {
+        self.tz
+    }
+
+    /// What a page of that list tells.
+    ///
+    /// # Errors
+    /// [`Unread`]: there is no list in it.
+    pub fn page(&self, source: &str, body: &[u8], numbering: &Numbering) -> Result<Page, Unread> {
+        let rules = self.pull.as_ref().map_or(0, |pull| pull.map.len());
+        self.page_noting(source, body, numbering, &mut vec![false; rules])
+    }
+
+    fn page_noting(
+        &self,
+        source: &str,
+        body: &[u8],
+        numbering: &Numbering,
+        tried: &mut [bool],
+    ) -> Result<Page, Unread> {
+        let pull = self.pull.as_ref().ok_or(Unread::Form)?;
+        if body.len() > BODY_LIMIT {
+            return Err(Unread::TooLarge);
+        }
+        let text = decode(body);
+        if !json::is_sound(&text) {
+            return Err(Unread::Json);
+        }
+        let entries = json::list(&text, &pull.each, &self.strings).ok_or(Unread::Form)?;
+        if entries.len() > PAGE as usize {
+            return Err(Unread::TooLarge);
+        }
+        let request = Request { method: Method::Get, query: "", headers: &[], body: &[] };
+        let mut page = Page { entries: entries.len(), ..Page::default() };
+        for entry in entries {
+            let push = Push { request, whole: &text, document: &entry, strings: &self.strings };
+            let Some(index) = pull.map.iter().position(|rule| rule.holds(&push)) else { continue };
+            if let Some(tried) = tried.get_mut(index) {
+                *tried = true;
+            }
+            match pull.map[index].call(source, &push, self.tz, numbering) {
+                Ok(call) => page.calls.push((call, entry)),
+                Err(_) => page.unread += 1,
+            }
+        }
+        Ok(page)
     }
 
     /// What a verified push tells.
@@ -391,6 +430,68 @@ impl Mapping {
             }
         };
         if json::is_sound(&document) { Ok(document) } else { Err(Unread::Json) }
+    }
+}
+
+/// Places and formats of rules are such as there are.
+fn check_rules(rules: &[Rule], delivery_id: Option<&String>) -> Result<(), String> {
+    let fields = rules.iter().flat_map(|rule| {
+        let optional = [
+            &rule.recording_key,
+            &rule.caller,
+            &rule.caller_name,
+            &rule.callee,
+            &rule.call_started,
+            &rule.rec_started,
+            &rule.ended,
+            &rule.call_length,
+            &rule.rec_length,
+            &rule.spoken_length,
+            &rule.audio_url,
+            &rule.audio_file,
+            &rule.audio_pull,
+            &rule.outcome,
+        ];
+        optional.into_iter().flatten().chain([&rule.call_key])
+    });
+    let places = fields.flat_map(|field| field.0.at.iter().chain(&field.0.all));
+    let conditions = rules.iter().flat_map(|rule| rule.when.keys());
+    let place_is_known = |place: &&String| {
+        place.starts_with('?')
+            || place.starts_with("header:")
+            || json::is_pointer(place.strip_prefix("whole:").unwrap_or(place))
+    };
+    let mut all = places.chain(conditions).chain(delivery_id);
+    if let Some(bad) = all.find(|place| !place_is_known(place)) {
+        return Err(format!("{bad} is no place: one starts with /, ? or header:"));
+    }
+    for rule in rules {
+        let times = [&rule.call_started, &rule.rec_started, &rule.ended];
+        if times.into_iter().flatten().any(|field| field.0.fmt.is_none()) {
+            return Err("call_started, rec_started and ended need fmt".to_owned());
+        }
+        if rule.outcome.as_ref().is_some_and(|f| f.0.table.is_empty()) {
+            return Err("outcome needs a table of the vendor's words".to_owned());
+        }
+    }
+    Ok(())
+}
+
+impl Fixture {
+    fn compare(&self, came: &[Expected]) -> Result<(), String> {
+        let name = &self.name;
+        if came.len() != self.expect.len() {
+            let (came, wanted) = (came.len(), self.expect.len());
+            return Err(format!("the fixture {name} tells of {came} calls, not of {wanted}"));
+        }
+        for (came, wanted) in came.iter().zip(&self.expect) {
+            if came != wanted {
+                return Err(format!(
+                    "the fixture {name} does not come to what it says:\n came: {came:?}\n says: {wanted:?}"
+                ));
+            }
+        }
+        Ok(())
     }
 }
 

@@ -2,12 +2,14 @@
 //! "received".
 
 use crate::{
+    asterisk,
     call::{CallEvent, Unread},
     channel::SourceError,
     freeswitch,
     mapping::{Mapping, Told},
     phone::Numbering,
     text::BODY_LIMIT,
+    time::Zone,
     twilio,
     verify::{Auth, Verify},
 };
@@ -22,6 +24,8 @@ pub enum Format {
     Freeswitch,
     /// Twilio's callbacks.
     Twilio,
+    /// Asterisk's events, as a relay or the dialplan posts them; the zone is that of its clock.
+    Asterisk(Zone),
     /// A vendor's, by a mapping.
     Mapped(Box<Mapping>),
 }
@@ -113,7 +117,7 @@ impl PushSource {
         self.verify.verify(request, peer, now)?;
         let told = self.read(request);
         let answer = match &self.format {
-            Format::Freeswitch => Answer::text(200, ""),
+            Format::Freeswitch | Format::Asterisk(_) => Answer::text(200, ""),
             // An empty document: nothing more to do with the call.
             Format::Twilio => Answer {
                 status: 200,
@@ -161,12 +165,25 @@ impl PushSource {
         self.read(Request { method: Method::Post, query, headers: &[], body })
     }
 
+    /// The vendor's mapping, where it is one.
+    #[must_use]
+    pub fn mapping(&self) -> Option<&Mapping> {
+        match &self.format {
+            Format::Mapped(mapping) => Some(mapping),
+            _ => None,
+        }
+    }
+
     /// Reads what was verified when it came: a body from quarantine, a file that FreeSWITCH left.
     #[must_use]
     pub fn read(&self, request: Request<'_>) -> Told {
         let (query, body) = (request.query, request.body);
         let one = match &self.format {
             Format::Mapped(mapping) => return mapping.read(&self.name, request, &self.numbering),
+            Format::Asterisk(zone) => {
+                let (calls, unread) = asterisk::posted(&self.name, body, *zone, &self.numbering);
+                return Told { calls, unread, ..Told::default() };
+            }
             Format::Freeswitch => freeswitch::parse(&self.name, body, &self.numbering),
             Format::Twilio => twilio::parse(&self.name, query, body, &self.numbering),
         };

@@ -83,6 +83,19 @@ impl TimeFormat {
         };
         believable(at)
     }
+
+    /// Writes a time; of those without a zone, by this one.
+    #[must_use]
+    pub fn write(self, at: DateTime<Utc>, zone: Zone) -> String {
+        match self {
+            Self::EpochS => at.timestamp().to_string(),
+            Self::EpochMs => at.timestamp_millis().to_string(),
+            Self::EpochUs => at.timestamp_micros().to_string(),
+            Self::Naive => at.with_timezone(&zone.0).format("%Y-%m-%d %H:%M:%S").to_string(),
+            Self::Rfc3339 => at.with_timezone(&zone.0).to_rfc3339(),
+            Self::Rfc2822 => at.with_timezone(&zone.0).to_rfc2822(),
+        }
+    }
 }
 
 /// The integer part of a decimal number.

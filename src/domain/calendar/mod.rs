@@ -329,6 +329,30 @@ impl WorkingCalendar {
             && self.attended(local.date()).any(|session| session.contains(local.time()))
     }
 
+    /// The hours that ended when the session of this instant began: from the end of the one before to
+    /// its start. `None` where nobody is there at this instant, or nobody was for long before.
+    #[must_use]
+    pub fn closed_before(&self, at: DateTime<Utc>) -> Option<(DateTime<Utc>, DateTime<Utc>)> {
+        if !self.is_open(at) {
+            return None;
+        }
+        let local = at.with_timezone(&china()).naive_local();
+        let opened =
+            self.attended(local.date()).find(|session| session.contains(local.time()))?.start();
+        let days = std::iter::successors(Some(local.date()), NaiveDate::pred_opt);
+        let closed = days
+            .take(LOOK_AHEAD_DAYS as usize)
+            .filter(|day| self.is_working(*day))
+            .find_map(|day| {
+                let before = self
+                    .attended(day)
+                    .filter(|session| day < local.date() || session.end() <= opened);
+                Some((day, before.map(Session::end).max()?))
+            });
+        let (day, end) = closed?;
+        Some((instant(day, end), instant(local.date(), opened)))
+    }
+
     /// A7.1: the instant itself within a session, else the start of the next one.
     #[must_use]
     pub fn next_open(&self, at: DateTime<Utc>) -> Dated<DateTime<Utc>> {

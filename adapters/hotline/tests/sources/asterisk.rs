@@ -209,7 +209,7 @@ fn a_recording_made_over_ari_meets_its_call_record() {
     assert_eq!(call.ended_at.map(|at| at.timestamp_millis()), Some(1_795_446_950_450));
     let recording = &call.recordings["vm-1795446940.10"];
     assert_eq!((recording.ms, recording.spoken_ms), (Some(8000), Some(8000)));
-    assert_eq!(recording.audio, Some(AudioRef::Pull("vm-1795446940.10".to_owned())));
+    assert_eq!(recording.audio, Some(AudioRef::Local("vm-1795446940.10.wav".to_owned())));
     let records = records();
     let record = records.iter().find(|record| record.unique_id == call.call_key).expect("a record");
     let whole =
