@@ -111,7 +111,7 @@ async fn run(arguments: Arguments) -> Result<ExitCode, StartError> {
         Command::Demo { access } => commands::demo::run(file.as_deref(), &access).await,
         Command::CheckConfig => commands::serve::check_config(&load()?),
         Command::Calendar(command) => commands::calendar::run(command, load).await,
-        Command::Simulate(command) => commands::simulate::run(command).await,
+        Command::Simulate(command) => commands::simulate::run(command, file.as_deref()).await,
         Command::Schedule(command) => commands::schedule::run(command, &load()?).await,
         Command::Verify => commands::verify::run(&load()?).await,
         Command::Account(command) => commands::account::run(command, &load()?).await,

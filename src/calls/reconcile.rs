@@ -73,11 +73,7 @@ pub async fn step(app: &App, owner: &str) -> Result<Vec<Outcome>, StoreError> {
     let due = due_at(app.clock.now(), app.calls.reconcile_at());
     let mut waiting = Vec::new();
     for source in app.sources.0.values() {
-        let last = store::within(WITHIN, async {
-            let mut db = app.pool.acquire().await?;
-            outcomes::last(&mut db, source.office, &source.name).await
-        });
-        if last.await?.is_none_or(|last| last < due) {
+        if is_due(app, source, due).await? {
             waiting.push(Arc::clone(source));
         }
     }
@@ -93,9 +89,18 @@ pub async fn step(app: &App, owner: &str) -> Result<Vec<Outcome>, StoreError> {
     let mut all = Vec::new();
     let mut failed = None;
     for source in waiting {
+        // Another replica may have done it before it gave up its turn.
+        let compared = async {
+            match is_due(app, &source, due).await? {
+                true => {
+                    reconcile(app, &source, app.calls.reconcile_days, Repair::Yes).await.map(Some)
+                }
+                false => Ok(None),
+            }
+        };
         // One that fails holds up no other.
-        match reconcile(app, &source, app.calls.reconcile_days, Repair::Yes).await {
-            Ok(outcome) => all.push(outcome),
+        match compared.await {
+            Ok(outcome) => all.extend(outcome),
             Err(error) => failed = Some(error),
         }
     }
@@ -104,6 +109,14 @@ pub async fn step(app: &App, owner: &str) -> Result<Vec<Outcome>, StoreError> {
     })
     .await?;
     failed.map_or(Ok(all), Err)
+}
+
+async fn is_due(app: &App, source: &Source, due: DateTime<Utc>) -> Result<bool, StoreError> {
+    let last = store::within(WITHIN, async {
+        let mut db = app.pool.acquire().await?;
+        outcomes::last(&mut db, source.office, &source.name).await
+    });
+    Ok(last.await?.is_none_or(|last| last < due))
 }
 
 /// The last time at which it was to be done.
@@ -440,11 +453,21 @@ impl Work<'_> {
         }
         let to = now - TimeDelta::days(self.source.settings.audio.days.into());
         let from = to - TimeDelta::days(days.into());
-        let ended = store::within(WITHIN, async {
+        let announced = store::within(WITHIN, async {
             let mut db = self.app.pool.acquire().await?;
-            outcomes::end_waiting(&mut db, self.of(), (from, to)).await
+            outcomes::announced(&mut db, self.of(), (from, to)).await
         })
         .await?;
+        let mut ended = 0;
+        for recording in &announced {
+            ended += u32::from(
+                store::within(WITHIN, async {
+                    let mut db = self.app.pool.acquire().await?;
+                    outcomes::end_waiting(&mut db, self.of(), recording).await
+                })
+                .await?,
+            );
+        }
         if ended > 0 {
             self.says(format!("{ended} recordings never came and are not waited for any more"));
         }

@@ -1,7 +1,10 @@
 use super::{
     evening,
     serve::listen,
-    simulate::{Access, HotlineAccess, Outside, StaffAccess, WechatAccess, wechat_platform},
+    simulate::{
+        Access, HotlineAccess, Outside, StaffAccess, WechatAccess, hotline::Exchange,
+        wechat_platform,
+    },
     sql, store as failed,
     wechat::menu,
 };
@@ -26,7 +29,11 @@ use intake_gateway::{
 use intake_wechat::platform::{PlatformError, QrLife};
 use secrecy::ExposeSecret;
 use sqlx::{PgConnection, PgPool};
-use std::{path::Path, process::ExitCode, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -53,6 +60,8 @@ struct Secrets {
     wechat: WechatAccess,
     app_secret: String,
     hotline: HotlineAccess,
+    /// Of the sources that push.
+    password: String,
 }
 
 impl Secrets {
@@ -74,16 +83,15 @@ impl Secrets {
                 key_id: "k1".to_owned(),
                 secret: secret::token(),
             },
+            password: secret::token(),
         }
     }
 
     /// As a configuration: the channels belong to the demo's office, the platform is at `platform`.
-    fn config(&self, platform: &str) -> String {
-        let Self { wechat: w, app_secret, hotline: h } = self;
+    fn config(&self, platform: &str, telephone: &str) -> String {
+        let Self { wechat: w, app_secret, .. } = self;
         format!(
-            "{}\n[[wechat]]\noffice = \"{CODE}\"\nid = \"{}\"\ntoken = \"{}\"\nencoding_aes_key = \"{}\"\napp_id = \"{}\"\noriginal_id = \"{}\"\n\
-             {}\n\
-             [[hotline]]\noffice = \"{CODE}\"\nid = \"{}\"\nkeys = [{{ id = \"{}\", secret = \"{}\" }}]\n",
+            "{}\n[[wechat]]\noffice = \"{CODE}\"\nid = \"{}\"\ntoken = \"{}\"\nencoding_aes_key = \"{}\"\napp_id = \"{}\"\noriginal_id = \"{}\"\n{}\n{telephone}",
             include_str!("../../config/demo.toml"),
             w.account,
             w.token,
@@ -91,11 +99,44 @@ impl Secrets {
             w.app_id,
             w.original_id,
             wechat_platform::api(platform, app_secret),
-            h.source,
-            h.key_id,
-            h.secret
         )
     }
+
+    /// The telephone's sources: the webhook, two exchanges and a vendor, as the office would have one
+    /// of them. What exchanges write lies below `folder`.
+    fn telephone(&self, folder: &Path) -> String {
+        let Self { hotline: h, password, .. } = self;
+        let path = |name: &str| toml::Value::from(folder.join(name).display().to_string());
+        let source = |id: &str, kind: &str| {
+            format!("[[hotline]]\noffice = \"{CODE}\"\nid = \"{id}\"\n{kind}\nmissed_after_s = 5\n")
+        };
+        let basic = format!(
+            "verify.auth = {{ kind = \"basic\", user = \"demo\", password = \"{password}\" }}\n"
+        );
+        let (recordings, spool, errors) = (path("recordings"), path("spool"), path("cdr-errors"));
+        [
+            source(&h.source, &format!("keys = [{{ id = \"{}\", secret = \"{}\" }}]\naudio.roots = [{recordings}]", h.key_id, h.secret)),
+            source("fs", &format!("kind = \"freeswitch\"\n{basic}audio.roots = [{recordings}]\nerr_log_dir = {errors}")),
+            source("ast", &format!("kind = \"asterisk\"\nspools = [{spool}]\ncdr_csv = {}\nzone = \"Asia/Shanghai\"\nscan_every_s = 5", path("Master.csv"))),
+            source("tccc", &format!("kind = \"vendor\"\nmapping = \"tencent-tccc\"\n{basic}")),
+            source("yeastar", &format!("kind = \"vendor\"\nmapping = \"yeastar-p\"\n{basic}")),
+        ]
+        .concat()
+    }
+}
+
+/// The folders into which exchanges write.
+fn telephone_folder(access: &Path) -> Result<PathBuf, StartError> {
+    let said = |error: std::io::Error| {
+        StartError::caused("the folders of the demo's exchanges cannot be made", error)
+    };
+    let folder = access.parent().unwrap_or(Path::new(".")).join("telephone");
+    for name in ["recordings", "spool", "cdr-errors"] {
+        std::fs::create_dir_all(folder.join(name)).map_err(said)?;
+    }
+    let csv = std::fs::OpenOptions::new().create(true).append(true).open(folder.join("Master.csv"));
+    csv.map_err(said)?;
+    folder.canonicalize().map_err(said)
 }
 
 /// Migrates, creates the demo's office, starts the gateway, plays the evening, and goes on until
@@ -106,7 +147,8 @@ pub async fn run(file: Option<&Path>, access: &Path) -> Result<ExitCode, StartEr
         Ok(listener) => listener,
         Err(_) => wechat_platform::bind((PLATFORM.0, 0).into()).await?,
     };
-    let mut config = Config::load_over(&secrets.config(&address(&platform)), file)
+    let telephone = secrets.telephone(&telephone_folder(access)?);
+    let mut config = Config::load_over(&secrets.config(&address(&platform), &telephone), file)
         .map_err(|error| StartError::new(error.to_string()))?;
     telemetry::logs(config.log.json, &config.log.filter);
     let stop = CancellationToken::new();
@@ -136,6 +178,7 @@ pub async fn run(file: Option<&Path>, access: &Path) -> Result<ExitCode, StartEr
         api_token,
         wechat: secrets.wechat,
         hotline: secrets.hotline,
+        telephone,
         staff,
     };
     let outside = Outside::new(written.clone())?;
@@ -150,7 +193,8 @@ pub async fn run(file: Option<&Path>, access: &Path) -> Result<ExitCode, StartEr
         let serving = gateway.serve(public_tonight, ops_tonight, Process::Web, over.clone());
         let serving = tokio::spawn(serving);
         println!("昨晚 22:14 以后（真实的签名、加密和 HTTP）：");
-        let evening = evening::play(&outside, &clock);
+        let exchange = Exchange::of(&written)?;
+        let evening = evening::play(&outside, &exchange, &clock);
         tokio::select! {
             played = evening => played?,
             () = stop.cancelled() => {}
@@ -339,6 +383,8 @@ fn say(access: &Access, citizens: &str, path: &Path) {
     }
     println!("地址、密钥和登录也写在 {} 里。再来一条反映，另开一个终端：", path.display());
     println!("  target/release/intake simulate wechat --text '我要反映一个问题'");
-    println!("  target/release/intake simulate hotline");
+    println!(
+        "  target/release/intake simulate hotline --as freeswitch      （也可 webhook、asterisk、tccc、yeastar；加 --missed 只挂断）"
+    );
     println!("按 Ctrl-C 全部停止。");
 }

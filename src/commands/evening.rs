@@ -1,6 +1,10 @@
 //! What the demo shows: an office that has been at work for a week, and an evening.
 
-use super::simulate::{Outside, local, new_msg_id};
+use super::simulate::{
+    Outside,
+    hotline::{Call, Exchange, Kind},
+    new_msg_id,
+};
 use chrono::{DateTime, NaiveDate, NaiveTime, TimeDelta, TimeZone, Utc};
 use intake_contract::{Attachment, AttachmentKind, ChannelKind, Citizen, Submission, china};
 use intake_gateway::{
@@ -160,7 +164,7 @@ pub fn begins_at() -> DateTime<Utc> {
 
 /// The evening, over real HTTP, against a gateway whose clock stands where it then stood. Says what
 /// it does, line by line.
-pub async fn play(outside: &Outside, clock: &Clock) -> Result<(), StartError> {
+pub async fn play(outside: &Outside, exchange: &Exchange, clock: &Clock) -> Result<(), StartError> {
     let now = || clock.now();
     let later = |minutes| clock.set(clock.now() + TimeDelta::minutes(minutes));
     let openid = |name: &str| format!("oDemo{name}{}", &hex::encode(secret::random::<9>()));
@@ -192,15 +196,25 @@ pub async fn play(outside: &Outside, clock: &Clock) -> Result<(), StartError> {
     let reply = outside.wechat_text(&he, words, &new_msg_id(), now()).await?;
     println!("  微信 ─ 何先生（含紧急词）：{words}\n       回复：{reply}");
 
-    for (caller, seconds) in [("13841077654", 51), ("", 18)] {
-        later(16);
-        let started = local(now());
-        // As recordings come in: when the exchange gets round to it.
+    // As recordings come in: when the exchange gets round to it.
+    let calls = [
+        (Kind::Webhook, "签名推送", "13841077654", Some(51)),
+        (Kind::Webhook, "签名推送", "", Some(18)),
+        (Kind::Freeswitch, "FreeSWITCH 话单", "13704105523", Some(23)),
+        (Kind::Asterisk, "Asterisk 语音信箱", "02472849916", Some(34)),
+        (Kind::Tccc, "腾讯云联络中心", "15904103308", None),
+    ];
+    for (kind, source, caller, spoke_s) in calls {
+        later(6);
+        let call = Call { id: None, caller: caller.to_owned(), spoke_s, started_at: now() };
         later(2);
-        let id = format!("pbx1:{}", hex::encode(secret::random::<8>()));
-        let answer = outside.voicemail(&id, caller, &started, seconds, now()).await?;
-        let who = if caller.is_empty() { "未显示号码" } else { "138****7654" };
-        println!("  录音 ─ {who}，{seconds} 秒：{answer}");
+        exchange.tell(exchange.source(kind, None)?, &call, now()).await?;
+        let who = match caller {
+            "" => "未显示号码".to_owned(),
+            number => format!("{}****{}", &number[..3], &number[number.len() - 4..]),
+        };
+        let what = spoke_s.map_or("没有留言就挂断".to_owned(), |s| format!("留言 {s} 秒"));
+        println!("  电话 ─ {who}，{what}（{source}）");
     }
     Ok(())
 }

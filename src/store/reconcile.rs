@@ -3,7 +3,7 @@
 use super::{StoreError, call::Key};
 use crate::domain::id::OfficeId;
 use chrono::{DateTime, Utc};
-use sqlx::PgConnection;
+use sqlx::{Connection, PgConnection};
 
 /// What the comparison of one source came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -139,50 +139,66 @@ pub async fn counted(
     Ok((row.calls, row.lost))
 }
 
-/// Ends the waiting for files that were announced by calls told of between two moments and that nobody
-/// asks for any more; returns how many.
+/// Recordings that were announced by calls told of between two moments and are not there yet; a
+/// thousand at most.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn announced(
+    db: &mut PgConnection,
+    (office, source): (OfficeId, &str),
+    (from, to): (DateTime<Utc>, DateTime<Utc>),
+) -> Result<Vec<String>, StoreError> {
+    Ok(sqlx::query_scalar!(
+        "SELECT r.recording_key FROM call c CROSS JOIN LATERAL (
+             SELECT recording_key FROM call_recording r WHERE r.office_id = $1
+                 AND r.source = c.source AND r.call_key = c.call_key AND r.state = 'announced'
+             LIMIT 100) r
+         WHERE c.office_id = $1 AND c.told_at >= $3 AND c.told_at < $4 AND c.source = $2 LIMIT 1000",
+        office.0,
+        source,
+        from,
+        to
+    )
+    .fetch_all(db)
+    .await?)
+}
+
+/// Ends the waiting for the file of a recording, unless somebody still asks for it; returns whether
+/// it did.
 ///
 /// # Errors
 /// [`StoreError`].
 pub async fn end_waiting(
     db: &mut PgConnection,
     (office, source): (OfficeId, &str),
-    (from, to): (DateTime<Utc>, DateTime<Utc>),
-) -> Result<u64, StoreError> {
-    // The recordings follow by the trigger of `media`; those that have no message yet, or none of
-    // whose file was ever waited for, by the second statement.
-    let files = sqlx::query!(
-        "UPDATE media m SET state = 'expired', says = 'never came'
-         FROM (SELECT r.office_id, r.ticket, r.seq FROM call c
-               JOIN call_recording r ON r.office_id = c.office_id AND r.source = c.source
-                   AND r.call_key = c.call_key
-               WHERE c.office_id = $1 AND c.told_at >= $3 AND c.told_at < $4 AND c.source = $2
-                 AND r.state = 'announced' AND r.ticket IS NOT NULL) i
-         WHERE m.office_id = i.office_id AND m.ticket = i.ticket AND m.seq = i.seq AND m.n = 0
-           AND m.state = 'waiting' AND m.next_try_at IS NULL",
+    recording: &str,
+) -> Result<bool, StoreError> {
+    let mut transaction = db.begin().await?;
+    // The recording follows by the trigger of `media`; one without a message by the second statement.
+    let file = sqlx::query!(
+        "UPDATE media SET state = 'expired', says = 'never came'
+         WHERE office_id = $1 AND n = 0 AND state = 'waiting' AND next_try_at IS NULL
+           AND (ticket, seq) = (SELECT ticket, seq FROM call_recording
+               WHERE office_id = $1 AND source = $2 AND recording_key = $3)",
         office.0,
         source,
-        from,
-        to
+        recording
     )
-    .execute(&mut *db)
+    .execute(&mut *transaction)
     .await?;
-    let rest = sqlx::query!(
-        "UPDATE call_recording r SET state = 'expired'
-         FROM (SELECT office_id, source, call_key FROM call
-               WHERE office_id = $1 AND told_at >= $3 AND told_at < $4 AND source = $2) c
-         WHERE r.office_id = c.office_id AND r.source = c.source AND r.call_key = c.call_key
-           AND r.state = 'announced' AND NOT EXISTS (SELECT FROM media m
-               WHERE m.office_id = r.office_id AND m.ticket = r.ticket AND m.seq = r.seq
-                 AND m.n = 0 AND m.state = 'waiting')",
+    let bare = sqlx::query!(
+        "UPDATE call_recording SET state = 'expired'
+         WHERE office_id = $1 AND source = $2 AND recording_key = $3 AND state = 'announced'
+           AND seq IS NULL",
         office.0,
         source,
-        from,
-        to
+        recording
     )
-    .execute(db)
+    .execute(&mut *transaction)
     .await?;
-    Ok(files.rows_affected() + rest.rows_affected())
+    transaction.commit().await?;
+    Ok(file.rows_affected() + bare.rows_affected() > 0)
 }
 
 /// The call of this caller that began nearest to this moment, no further away than so many seconds:

@@ -17,10 +17,10 @@ use std::{
     sync::Arc,
 };
 
-const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/adapters/hotline/tests/fixtures");
+pub const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/adapters/hotline/tests/fixtures");
 /// `fs:right-secret`.
-const BASIC: (&str, &str) = ("authorization", "Basic ZnM6cmlnaHQtc2VjcmV0");
-const VERIFY: &str = "verify.auth = { kind = 'basic', user = 'fs', password = 'right-secret' }";
+pub const BASIC: (&str, &str) = ("authorization", "Basic ZnM6cmlnaHQtc2VjcmV0");
+pub const VERIFY: &str = "verify.auth = { kind = 'basic', user = 'fs', password = 'right-secret' }";
 
 /// The night in which the captures were made.
 pub fn night() -> Spec {
@@ -31,7 +31,7 @@ pub fn freeswitch(more: &str) -> String {
     format!("[[hotline]]\noffice = 'tieling'\nid = 'fs'\nkind = 'freeswitch'\n{VERIFY}\n{more}")
 }
 
-fn vendor() -> String {
+pub fn vendor() -> String {
     let mapping = "mapping = 'tencent-tccc'";
     format!("[[hotline]]\noffice = 'tieling'\nid = 'tccc'\nkind = 'vendor'\n{VERIFY}\n{mapping}")
 }
@@ -55,7 +55,7 @@ pub async fn push(gateway: &TestGateway, body: Vec<u8>) -> Answer {
     gateway.post("/channels/hotline/fs", &[BASIC], body).await
 }
 
-async fn tccc(gateway: &TestGateway, action: &str, body: &str) -> Answer {
+pub async fn tccc(gateway: &TestGateway, action: &str, body: &str) -> Answer {
     let path = format!("/channels/hotline/tccc?action={action}");
     gateway.post(&path, &[BASIC], body.as_bytes().to_vec()).await
 }
@@ -70,7 +70,7 @@ pub async fn tickets(gateway: &TestGateway) -> i64 {
     number(&gateway.pool, "SELECT count(*) FROM ticket").await
 }
 
-async fn calls_of(gateway: &TestGateway) -> i64 {
+pub async fn calls_of(gateway: &TestGateway) -> i64 {
     number(&gateway.pool, "SELECT count(*) FROM call").await
 }
 
@@ -315,30 +315,30 @@ async fn the_signed_webhook_keeps_its_calls_and_merges_repeat_callers() {
     assert_eq!(tickets(&gateway).await, 2);
 }
 
-struct Spool {
-    root: PathBuf,
+pub struct Spool {
+    pub root: PathBuf,
 }
 
 impl Spool {
-    fn new() -> Self {
+    pub fn new() -> Self {
         Self { root: folder() }
     }
 
-    fn inbox(&self, mailbox: &str) -> PathBuf {
+    pub fn inbox(&self, mailbox: &str) -> PathBuf {
         let folder = self.root.join("default").join(mailbox).join("INBOX");
         fs::create_dir_all(&folder).unwrap();
         folder
     }
 
     /// As Asterisk does: the sound first, the text last.
-    fn put(&self, mailbox: &str, stem: &str, fixture: &str) {
+    pub fn put(&self, mailbox: &str, stem: &str, fixture: &str) {
         let folder = self.inbox(mailbox);
         fs::write(folder.join(format!("{stem}.wav")), wav()).unwrap();
         let text = fs::read(format!("{FIXTURES}/asterisk/{fixture}")).unwrap();
         fs::write(folder.join(format!("{stem}.txt")), text).unwrap();
     }
 
-    fn settings(&self, more: &str) -> String {
+    pub fn settings(&self, more: &str) -> String {
         let root = self.root.display();
         format!(
             "[[hotline]]\noffice = 'tieling'\nid = 'ast'\nkind = 'asterisk'\nspools = ['{root}']\n{more}"
@@ -346,7 +346,7 @@ impl Spool {
     }
 }
 
-fn source(gateway: &TestGateway, name: &str) -> Arc<Source> {
+pub fn source(gateway: &TestGateway, name: &str) -> Arc<Source> {
     Arc::clone(gateway.app.sources.of(gateway.office, name).unwrap())
 }
 

@@ -29,6 +29,7 @@ mod plans;
 mod platform;
 mod quarantine;
 mod queue;
+mod reconcile;
 mod recordings;
 mod relay;
 mod replies;

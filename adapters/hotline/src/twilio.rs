@@ -27,6 +27,12 @@ pub(crate) fn verify(
 ) -> Result<(), Refusal> {
     let given = request.header("x-twilio-signature").ok_or(REFUSED)?;
     let given = STANDARD.decode(given.trim()).map_err(|_| REFUSED)?;
+    let signed = signed(request, public_url)?;
+    alike(&given, &keyed(HashKind::Sha1, auth_token, signed.as_bytes()))
+}
+
+/// What is signed of a request.
+pub(crate) fn signed(request: Request<'_>, public_url: &str) -> Result<String, Refusal> {
     let mut signed = public_url.to_owned();
     if !request.query.is_empty() {
         signed.push('?');
@@ -49,7 +55,7 @@ pub(crate) fn verify(
             });
         }
     }
-    alike(&given, &keyed(HashKind::Sha1, auth_token, signed.as_bytes()))
+    Ok(signed)
 }
 
 /// Reads a callback: a recording's state, a finished `<Record>`, or a call's end.

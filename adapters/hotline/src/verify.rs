@@ -253,6 +253,14 @@ impl Verify {
 }
 
 impl Encoding {
+    pub(crate) fn encode(self, bytes: &[u8]) -> String {
+        match self {
+            Self::Hex => hex::encode(bytes),
+            Self::Base64 => STANDARD.encode(bytes),
+            Self::Base64url => URL_SAFE.encode(bytes),
+        }
+    }
+
     fn decode(self, text: &str) -> Option<Vec<u8>> {
         match self {
             Self::Hex => hex::decode(text).ok(),
@@ -292,7 +300,7 @@ pub(crate) fn keyed(alg: HashKind, secret: &SecretString, data: &[u8]) -> Vec<u8
 
 /// A part of a request, by its name in a signature's description. A parameter or header that occurs
 /// twice is none: two readers could take different ones.
-fn part(request: Request<'_>, name: &str, public_url: &str) -> Result<Vec<u8>, Refusal> {
+pub(crate) fn part(request: Request<'_>, name: &str, public_url: &str) -> Result<Vec<u8>, Refusal> {
     let (kind, rest) = name.split_once(':').unwrap_or((name, ""));
     Ok(match kind {
         "body" => request.body.to_vec(),

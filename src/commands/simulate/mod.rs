@@ -1,13 +1,17 @@
+pub mod hotline;
 pub mod wechat_platform;
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use chrono::{DateTime, Utc};
 use intake_contract::china;
 use intake_gateway::{clock::Clock, gateway::StartError, secret};
-use intake_hotline::sender::{Description, Sender as HotlineSender};
 use intake_wechat::sender::Sender as WechatSender;
 use serde::{Deserialize, Serialize};
-use std::{path::PathBuf, process::ExitCode, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
 
 /// What the demo writes for whoever scripts against it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -19,6 +23,9 @@ pub struct Access {
     pub api_token: String,
     pub wechat: WechatAccess,
     pub hotline: HotlineAccess,
+    /// Every source of calls, as `[[hotline]]` in a configuration; the one above where it is empty.
+    #[serde(default)]
+    pub telephone: String,
     pub staff: Vec<StaffAccess>,
 }
 
@@ -74,23 +81,9 @@ pub enum Command {
     },
     /// The WeChat platform itself, for a gateway that runs: on its page one is the citizen.
     WechatPlatform(wechat_platform::Arguments),
-    /// Somebody left a recording; prints the answer.
-    Hotline {
-        #[command(flatten)]
-        at: Where,
-        /// The number that called; empty when withheld.
-        #[arg(long, default_value = "13900001234")]
-        caller: String,
-        /// How long they spoke, in seconds.
-        #[arg(long, default_value_t = 42)]
-        duration: u32,
-        /// When, with its offset; now when missing.
-        #[arg(long)]
-        started_at: Option<String>,
-        /// The recording's id; a new one when missing.
-        #[arg(long)]
-        recording_id: Option<String>,
-    },
+    /// Somebody calls, as each source tells of it; prints the answer and the ticket. With --config it
+    /// is the gateway of that file, else the demo.
+    Hotline(hotline::Arguments),
     /// An officer's program enters what was said at the counter; prints the ticket.
     Counter {
         #[command(flatten)]
@@ -124,7 +117,7 @@ pub enum Command {
     },
 }
 
-pub async fn run(command: Command) -> Result<ExitCode, StartError> {
+pub async fn run(command: Command, file: Option<&Path>) -> Result<ExitCode, StartError> {
     let now = Clock::system().now();
     match command {
         Command::Wechat { at, openid, text, msg_id, times } => {
@@ -135,13 +128,7 @@ pub async fn run(command: Command) -> Result<ExitCode, StartError> {
             }
         }
         Command::WechatPlatform(arguments) => return wechat_platform::run(arguments).await,
-        Command::Hotline { at, caller, duration, started_at, recording_id } => {
-            let outside = Outside::new(read(&at)?)?;
-            let started = started_at.unwrap_or_else(|| local(now));
-            let id = recording_id
-                .unwrap_or_else(|| format!("pbx1:{}", hex::encode(secret::random::<8>())));
-            println!("{}", outside.voicemail(&id, &caller, &started, duration, now).await?);
-        }
+        Command::Hotline(arguments) => return hotline::run(arguments, file).await,
         Command::Counter { at, name, phone, problem, window_phone, urgent, idempotency_key } => {
             let outside = Outside::new(read(&at)?)?;
             let key = idempotency_key.unwrap_or_else(|| hex::encode(secret::random::<16>()));
@@ -193,45 +180,49 @@ pub fn local(at: DateTime<Utc>) -> String {
     at.with_timezone(&china()).to_rfc3339_opts(chrono::SecondsFormat::Secs, false)
 }
 
+fn client() -> Result<reqwest::Client, StartError> {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let client = reqwest::Client::builder()
+        .no_proxy()
+        .timeout(Duration::from_secs(10))
+        .redirect(reqwest::redirect::Policy::none())
+        .build();
+    client.map_err(|error| {
+        StartError::caused("no HTTP client; is the package ca-certificates installed?", error)
+    })
+}
+
+/// Status and body of the answer from `base`.
+async fn send(request: reqwest::RequestBuilder, base: &str) -> Result<(u16, String), StartError> {
+    let answered = async {
+        let response = request.send().await?;
+        Ok::<_, reqwest::Error>((response.status().as_u16(), response.text().await?))
+    };
+    answered.await.map_err(|error| {
+        StartError::caused(
+            format!("no answer from {base}; is the gateway running?"),
+            error.without_url(),
+        )
+    })
+}
+
 /// Everything outside the gateway, for one set of keys.
 pub struct Outside {
     client: reqwest::Client,
     access: Access,
     wechat: WechatSender,
-    hotline: HotlineSender,
 }
 
 impl Outside {
     pub fn new(access: Access) -> Result<Self, StartError> {
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let client = reqwest::Client::builder()
-            .no_proxy()
-            .timeout(Duration::from_secs(10))
-            .redirect(reqwest::redirect::Policy::none())
-            .build()
-            .map_err(|error| {
-                StartError::caused(
-                    "no HTTP client; is the package ca-certificates installed?",
-                    error,
-                )
-            })?;
+        let client = client()?;
         let WechatAccess { token, encoding_aes_key, app_id, original_id, .. } = &access.wechat;
         let wechat = WechatSender::new(token, Some(encoding_aes_key), app_id, original_id);
-        let hotline = HotlineSender::new(&access.hotline.key_id, &access.hotline.secret);
-        Ok(Self { client, access, wechat, hotline })
+        Ok(Self { client, access, wechat })
     }
 
     async fn send(&self, request: reqwest::RequestBuilder) -> Result<(u16, String), StartError> {
-        let answered = async {
-            let response = request.send().await?;
-            Ok::<_, reqwest::Error>((response.status().as_u16(), response.text().await?))
-        };
-        answered.await.map_err(|error| {
-            StartError::caused(
-                format!("no answer from {}; is the gateway running?", self.access.base),
-                error.without_url(),
-            )
-        })
+        send(request, &self.access.base).await
     }
 
     /// A text message; returns the passive reply's words.
@@ -269,39 +260,6 @@ impl Outside {
             return Err(StartError::new(format!("the gateway answered {status}: {}", body.trim())));
         }
         Ok(self.wechat.open(&body).map_or(body, |reply| reply.content))
-    }
-
-    /// A voicemail; returns the answer's status and body.
-    pub async fn voicemail(
-        &self,
-        recording_id: &str,
-        caller: &str,
-        started_at: &str,
-        duration_s: u32,
-        now: DateTime<Utc>,
-    ) -> Result<String, StartError> {
-        let body = self.hotline.body(&Description {
-            recording_id,
-            call_id: recording_id,
-            caller,
-            callee: "12333",
-            started_at,
-            duration_s,
-            audio_url: "file:msg0000.wav",
-        });
-        let url = format!("{}/channels/hotline/{}", self.access.base, self.access.hotline.source);
-        let mut request = self.client.post(url).header("content-type", "application/json");
-        for (name, value) in self.hotline.headers(body.as_bytes(), now.timestamp()) {
-            request = request.header(name, value);
-        }
-        let (status, answer) = self.send(request.body(body)).await?;
-        if !(200..300).contains(&status) {
-            return Err(StartError::new(format!(
-                "the gateway answered {status}: {}",
-                answer.trim()
-            )));
-        }
-        Ok(format!("{status} {answer}"))
     }
 
     /// An entry by the API; returns the ticket.

@@ -264,3 +264,36 @@ fn a_push_is_verified_then_read_then_answered() {
         tccc.verify(post("action=other", &headers, b"{}"), None, at(NOW)).expect("verified");
     assert_eq!(received.answer.body, br#"{"ErrCode":0,"ErrMsg":""}"#);
 }
+
+#[test]
+fn every_proof_that_can_be_set_up_can_be_given() {
+    let secret = || "secret-secret".into();
+    let url = || "https://window.example/channels/hotline/x".to_owned();
+    let hmac = |parts: &[&str], signature: &str, timestamp: Option<&str>| Auth::Hmac {
+        alg: HashKind::Sha256,
+        secret: secret(),
+        parts: parts.iter().map(|part| (*part).to_owned()).collect(),
+        signature: signature.to_owned(),
+        prefix: "v=".to_owned(),
+        encoding: Encoding::Hex,
+        timestamp: timestamp.map(str::to_owned),
+        public_url: url(),
+    };
+    let auths = [
+        basic("secret-secret"),
+        Auth::Bearer { token: secret() },
+        Auth::QueryToken { name: "token".to_owned(), token: secret() },
+        Auth::Twilio { auth_token: secret(), public_url: url() },
+        Auth::HuaweiAksk { app_key: "key".to_owned(), app_secret: secret(), public_url: url() },
+        hmac(&["header:x-time", "text:.", "body"], "header:x-sign", Some("header:x-time")),
+        hmac(&["url", "query:nonce", "body"], "query:sign", None),
+    ];
+    for auth in auths {
+        let body = b"CallSid=CA1&From=%2B8613900001234";
+        let proof = intake_hotline::sender::prove(&auth, "action=voicemail", body, at(NOW));
+        let headers: Vec<(&str, &str)> =
+            proof.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        assert_eq!(ask(&auth, &proof.query, &headers, body), Ok(()), "{auth:?}");
+        assert!(ask(&auth, &proof.query, &headers[..0], body).is_err() || headers.is_empty());
+    }
+}
