@@ -14,7 +14,7 @@ pub struct Gateway {
     pub address: SocketAddr,
     ops: SocketAddr,
     pub pool: PgPool,
-    config: PathBuf,
+    pub config: PathBuf,
     /// From the start of the process to the first `readyz` that says yes.
     pub ready_s: f64,
     postmaster: u32,

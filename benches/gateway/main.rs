@@ -18,6 +18,7 @@
 mod calendar;
 mod figures;
 mod gateway;
+mod hotline;
 mod intake;
 mod load;
 mod peers;
@@ -71,6 +72,8 @@ struct Plan {
     workers: Vec<usize>,
     /// Citizens who write at once, each with a photo.
     citizens: usize,
+    /// Left in one night.
+    voicemails: usize,
 }
 
 impl Plan {
@@ -87,8 +90,10 @@ impl Plan {
             };
             list(name, default).iter().map(number).collect()
         };
-        let parts =
-            list("BENCH_PARTS", "intake,growth,wechat,schedule,queue,calendar,start,python,bullmq");
+        let parts = list(
+            "BENCH_PARTS",
+            "intake,growth,wechat,hotline,schedule,queue,calendar,start,python,bullmq",
+        );
         match std::env::var("BENCH").as_deref() {
             Ok("short") => Self {
                 parts,
@@ -104,6 +109,7 @@ impl Plan {
                 jobs: 300,
                 workers: vec![1],
                 citizens: 100,
+                voicemails: 90,
             },
             other => Self {
                 parts,
@@ -128,6 +134,7 @@ impl Plan {
                 jobs: 100_000,
                 workers: vec![1, 2],
                 citizens: 5000,
+                voicemails: 10_000,
             },
         }
     }
@@ -151,6 +158,7 @@ async fn measure() {
         result[part] = match part.as_str() {
             "intake" => intake::run(&plan, &server, &redis).await,
             "growth" => intake::growth(&plan, &server, &redis).await,
+            "hotline" => hotline::run(&plan, &server, &redis).await,
             "wechat" => wechat::run(&plan, &server, &redis).await,
             "schedule" => schedule::run(&plan, &server, &redis).await,
             "calendar" => calendar::run(&plan, &server, &redis).await,

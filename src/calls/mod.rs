@@ -545,7 +545,12 @@ fn group(source: &Source, office: &Office, call: &Call) -> String {
     } else {
         format!("until{}", office.calendar.next_open(call.spoken_at).value.timestamp())
     };
-    let line = columns(source, office, facts, call.told_at, call.told_at).line;
+    let line = match source.settings.kind {
+        // Their messages may come before the number that was called: who shares a ticket must not
+        // hang on which part came first.
+        SourceKind::Vendor | SourceKind::Twilio => source.settings.line.clone(),
+        _ => columns(source, office, facts, call.told_at, call.told_at).line,
+    };
     let group = format!("{}:{line}:{caller}:{period}", source.name);
     // Room for the round.
     if group.len() <= intake_contract::LIMITS.thread - 8 { group } else { alone }

@@ -19,6 +19,7 @@ mod calls;
 mod citizen;
 mod conversation;
 mod desk;
+mod exchanges;
 mod front_door;
 mod intake;
 mod interop;
