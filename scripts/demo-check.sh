@@ -32,7 +32,13 @@ number() { grep -o 'BCS-[0-9]*-[0-9]*' | head -1; }
 wechat=$("$intake" simulate wechat --access "$access" --openid oDemoCheck000000000000000001 | number)
 hotline=$("$intake" simulate hotline --access "$access" | number)
 counter=$("$intake" simulate counter --access "$access" | number)
-for one in "$wechat" "$hotline" "$counter"; do
+calls=()
+caller=13800001000
+for kind in freeswitch asterisk tccc; do
+  caller=$((caller + 1))
+  calls+=("$("$intake" simulate hotline --access "$access" --as "$kind" --caller "$caller" | number)")
+done
+for one in "$wechat" "$hotline" "$counter" "${calls[@]}"; do
   [ -n "$one" ] || die "demo-check: a channel gave no number"
   "$intake" simulate desk --access "$access" --expect "$one" >/dev/null
 done
@@ -65,4 +71,4 @@ for name in "${!started[@]}"; do
 done
 trap - EXIT
 scripts/demo.sh clean 2>/dev/null
-say "demo-check: $wechat, $hotline and $counter were in the queue; nothing is left running"
+say "demo-check: $wechat, $hotline, $counter and the calls ${calls[*]} were in the queue; nothing is left running"

@@ -243,7 +243,9 @@ async fn said(
             let away = settings.spools.iter().chain(&settings.cdr_csv).find(|path| !path.exists());
             match away {
                 Some(path) => Said::Failed(format!("{} is not there", path.display())),
-                None => of_folders(scan::in_spool(app, source, &scan::Seen::new()).await?),
+                None => {
+                    of_folders(scan::in_spool(app, source, &scan::Seen::new(), between.0).await?)
+                }
             }
         }
         SourceKind::Freeswitch => match &settings.err_log_dir {

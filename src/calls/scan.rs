@@ -89,7 +89,7 @@ struct Found {
 }
 
 async fn spool(app: &App, source: &Source, seen: &mut Seen) -> Result<usize, StoreError> {
-    let found = in_spool(app, source, seen).await?;
+    let found = in_spool(app, source, seen, app.clock.now() - RECORDS_BACK).await?;
     let of = (source.office, source.name.as_str());
     let mut taken = 0;
     for (unread, raw) in &found.unread {
@@ -123,11 +123,12 @@ fn mark(raw: &[u8]) -> [u8; 32] {
     Sha256::digest(raw).into()
 }
 
-/// What there is in a spool besides what was seen.
+/// What there is in a spool besides what was seen, with the call records of calls that ended since then.
 pub(super) async fn in_spool(
     app: &App,
     source: &Source,
     seen: &Seen,
+    since: DateTime<Utc>,
 ) -> Result<InFolders, StoreError> {
     let (spools, csv) = (source.settings.spools.clone(), source.settings.cdr_csv.clone());
     let zone = source.settings.zone.unwrap_or_else(Zone::china);
@@ -189,7 +190,7 @@ pub(super) async fn in_spool(
 
     for record in &records {
         let ended = record.ended_at.unwrap_or(record.started_at);
-        if now - ended < RECORD_AGE || now - ended > RECORDS_BACK || !is_new(record) {
+        if now - ended < RECORD_AGE || ended < since || !is_new(record) {
             continue;
         }
         let Ok(mut call) = record.call(&source.name, numbering) else { continue };

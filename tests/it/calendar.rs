@@ -458,3 +458,24 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn rd2_1_the_closed_hours_are_those_since_the_session_before() {
+    let calendar =
+        WorkingCalendar::national().decide("2026-11-26".parse().unwrap(), closed("搬家")).build();
+    let at = |text: &str| crate::support::at(text);
+    for (now, from, to) in [
+        ("2026-11-24 08:30", "2026-11-23 16:30", "2026-11-24 08:30"),
+        ("2026-11-24 11:29", "2026-11-23 16:30", "2026-11-24 08:30"),
+        ("2026-11-24 13:00", "2026-11-24 11:30", "2026-11-24 13:00"),
+        ("2026-11-23 09:00", "2026-11-20 16:30", "2026-11-23 08:30"),
+        // Over a day on which the office was closed, and over the National Day's week.
+        ("2026-11-27 10:00", "2026-11-25 16:30", "2026-11-27 08:30"),
+        ("2026-10-08 10:00", "2026-09-30 16:30", "2026-10-08 08:30"),
+    ] {
+        assert_eq!(calendar.closed_before(at(now)), Some((at(from), at(to))), "{now}");
+    }
+    for closed in ["2026-11-24 08:29", "2026-11-24 12:00", "2026-11-24 16:30", "2026-11-28 10:00"] {
+        assert_eq!(calendar.closed_before(at(closed)), None, "{closed}");
+    }
+}

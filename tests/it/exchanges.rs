@@ -155,3 +155,88 @@ async fn what_asterisk_writes_and_posts_by_the_shipped_configuration_is_read() {
     let stored = "SELECT count(*) FROM call_recording WHERE state = 'stored'";
     assert_eq!(number(&gateway.pool, stored).await, 3);
 }
+
+/// Every source that can be simulated, each set up with another proof, against a gateway that runs.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_source_can_be_simulated_with_the_gateways_own_configuration() {
+    let machine = folder();
+    let spool = Spool { root: machine.join("spool") };
+    spool.inbox("12333");
+    let source =
+        |id: &str, more: &str| format!("[[hotline]]\noffice = 'tieling'\nid = '{id}'\n{more}\n");
+    let vendor = |id: &str, mapping: &str, auth: &str| {
+        source(id, &format!("kind = 'vendor'\nmapping = '{mapping}'\nverify.auth = {auth}"))
+    };
+    let url = "public_url = 'https://window.example/channels/hotline/x'";
+    let settings = [
+        source("fs", "kind = 'freeswitch'\nverify.auth = { kind = 'basic', user = 'fs', password = 'secret-secret' }"),
+        source("ast", &format!("kind = 'asterisk'\nspools = ['{}']\nzone = 'UTC'\nverify.auth = {{ kind = 'bearer', token = 'secret-secret' }}", spool.root.display())),
+        source("tw", &format!("kind = 'twilio'\nverify.auth = {{ kind = 'twilio', auth_token = 'secret-secret', {url} }}")),
+        vendor("tc", "tencent-tccc", "{ kind = 'basic', user = 'tc', password = 'secret-secret' }"),
+        vendor("al", "aliyun-vms", "{ kind = 'query_token', name = 'token', token = 'secret-secret' }"),
+        vendor("hw", "huawei-voicecall", &format!("{{ kind = 'huawei_aksk', app_key = 'key', app_secret = 'secret-secret', {url} }}")),
+        vendor("ye", "yeastar-p", "{ kind = 'hmac', alg = 'sha256', secret = 'secret-secret', parts = ['header:x-time', 'body'], signature = 'header:x-sign', encoding = 'hex', timestamp = 'header:x-time' }"),
+    ]
+    .concat();
+    let now = intake_gateway::clock::Clock::system().now();
+    let gateway = Spec::at(now).with(&settings).start().await;
+    let file = machine.join("intake.toml");
+    // The webhook is the one that every test's gateway has.
+    let text = format!(
+        "database_url = '{}'\nredis_url = 'redis://x'\n[http]\nlisten = '{}'\n[ops]\nlisten = '{}'\n{settings}\
+         [[hotline]]\noffice = 'tieling'\nid = 'pbx1'\nkeys = [{{ id = 'k1', secret = 'test-secret' }}]\n",
+        gateway.database_url,
+        gateway.base.trim_start_matches("http://"),
+        gateway.ops.trim_start_matches("http://"),
+    );
+    fs::write(&file, text).unwrap();
+    let simulate = |arguments: &[&str]| {
+        let done = std::process::Command::new(env!("CARGO_BIN_EXE_intake"))
+            .arg("--config")
+            .arg(&file)
+            .args(["simulate", "hotline"])
+            .args(arguments)
+            .env_clear()
+            .output()
+            .unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        (done.status.code(), text(done.stdout), text(done.stderr))
+    };
+    let kinds =
+        ["webhook", "freeswitch", "asterisk", "twilio", "tccc", "aliyun", "huawei", "yeastar"];
+    for kind in kinds {
+        let said = simulate(&["--as", kind, "--duration", "5"]);
+        assert_eq!(said.0, Some(0), "{kind}: {said:?}");
+    }
+    for kind in &kinds[1..] {
+        let said = simulate(&["--as", kind, "--missed", "--caller", "13900005678"]);
+        assert_eq!(said.0, Some(0), "{kind}: {said:?}");
+    }
+    let (code, _, says) = simulate(&["--missed"]);
+    assert_eq!(code, Some(1));
+    assert!(says.contains("tells of messages only"), "{says}");
+    let asterisk = crate::calls::source(&gateway, "hotline:ast");
+    scan(&gateway.app, &asterisk, &mut Seen::new()).await.unwrap();
+    for name in ["pbx1", "fs", "ast", "tw", "tc", "al", "hw", "ye"] {
+        let of = format!("SELECT count(*) FROM call WHERE source = 'hotline:{name}'");
+        let told = if name == "pbx1" { 1 } else { 2 };
+        assert_eq!(number(&gateway.pool, &of).await, told, "{name}");
+        let known = format!("{of} AND caller IS NOT NULL AND line = '12333'");
+        assert_eq!(number(&gateway.pool, &known).await, told, "{name}");
+    }
+    assert_eq!(number(&gateway.pool, "SELECT count(*) FROM quarantine").await, 0);
+    // The same recording again is the same call.
+    for _ in 0..2 {
+        let said = simulate(&[
+            "--as",
+            "freeswitch",
+            "--recording-id",
+            "r1",
+            "--started-at",
+            "2026-11-23T22:00:00+08:00",
+        ]);
+        assert_eq!(said.0, Some(0), "{said:?}");
+    }
+    let of = "SELECT count(*) FROM call WHERE source = 'hotline:fs'";
+    assert_eq!(number(&gateway.pool, of).await, 3);
+}

@@ -1,9 +1,9 @@
 use crate::{SOURCE, at, e164, fixture, numbering};
 use intake_hotline::{
-    AudioRef, Caller, Kind, Outcome, Unread, Zone,
+    AudioRef, CallEvent, Caller, Kind, Outcome, Unread, Zone,
     asterisk::{
         CallRecord, Message, audio_file, call_records, mailbox_changed, message_file, mix_monitor,
-        recording_event, without_copies,
+        posted, recording_event, without_copies,
     },
 };
 
@@ -233,4 +233,41 @@ fn silence_is_no_message_and_other_events_are_none() {
     assert_eq!(recording_event(SOURCE, &bridge), Ok(None));
     assert_eq!(recording_event(SOURCE, r#"{"type":"StasisStart"}"#), Ok(None));
     assert_eq!(recording_event(SOURCE, "no JSON"), Err(Unread::Json));
+}
+
+fn utc() -> Zone {
+    Zone::parse("UTC").expect("a zone")
+}
+
+#[test]
+fn posted_events_of_the_manager_are_the_rows_of_the_call_records() {
+    let (calls, unread) = posted(SOURCE, &fixture("asterisk/ami.log"), utc(), &numbering());
+    assert_eq!(unread, None);
+    let mut rows: Vec<CallEvent> =
+        records().iter().map(|row| row.call(SOURCE, &numbering()).expect("a call")).collect();
+    let mut came = calls.clone();
+    let key = |call: &CallEvent| call.call_key.clone();
+    (rows.sort_by_key(key), came.sort_by_key(key));
+    assert_eq!(came, rows);
+    // The same as JSON, a line each, and the one as a form.
+    let text = String::from_utf8(fixture("asterisk/ami.log")).expect("text");
+    let mut lines = String::new();
+    for event in text.trim().split("\r\n\r\n") {
+        let pairs = event.lines().filter_map(|line| line.split_once(':'));
+        let fields: serde_json::Map<String, serde_json::Value> =
+            pairs.map(|(name, value)| (name.to_owned(), value.trim().into())).collect();
+        lines.push_str(&serde_json::Value::Object(fields).to_string());
+        lines.push('\n');
+    }
+    assert_eq!(posted(SOURCE, lines.as_bytes(), utc(), &numbering()), (calls.clone(), None));
+    let form = "Event=Cdr&Source=13900001234&Destination=12333&CallerID=%2213900001234%22+%3C13900001234%3E&Channel=SIP%2F127.0.0.1-00000000&StartTime=2026-11-23+15:11:46&EndTime=2026-11-23+15:12:08&Duration=22&Disposition=ANSWERED&UniqueID=1795446706.0";
+    assert_eq!(posted(SOURCE, form.as_bytes(), utc(), &numbering()).0, calls[..1]);
+    // Recordings of ARI beside them; a bad neighbour spoils nobody's.
+    let mixed = format!("{FINISHED}\n{{\"Event\":\"Cdr\"}}\n{{\"type\":\"StasisEnd\"}}");
+    let (calls, unread) = posted(SOURCE, mixed.as_bytes(), utc(), &numbering());
+    assert_eq!((calls.len(), unread), (1, Some(Unread::Key)));
+    for nothing in ["", "hello", "a=1", "{}", "[1]"] {
+        let (calls, unread) = posted(SOURCE, nothing.as_bytes(), utc(), &numbering());
+        assert!(calls.is_empty() && unread.is_some(), "{nothing}");
+    }
 }

@@ -20,6 +20,7 @@ fn everything(query: &str, bytes: &[u8]) {
     calls.extend(twilio::parse(SOURCE, query, bytes, &numbering()).ok().flatten());
     let text = String::from_utf8_lossy(bytes);
     calls.extend(asterisk::recording_event(SOURCE, &text).ok().flatten());
+    calls.extend(asterisk::posted(SOURCE, bytes, Zone::china(), &numbering()).0);
     calls.extend(asterisk::mix_monitor(SOURCE, &text, &numbering()).ok());
     let _ = asterisk::mailbox_changed(&text.split(' ').collect::<Vec<_>>());
     let _ = freeswitch::left_behind(&text);
@@ -36,6 +37,8 @@ fn everything(query: &str, bytes: &[u8]) {
     calls.extend(
         MAPPINGS.iter().flat_map(|mapping| mapping.read(SOURCE, request, &numbering()).calls),
     );
+    let pages = MAPPINGS.iter().filter_map(|one| one.page(SOURCE, bytes, &numbering()).ok());
+    calls.extend(pages.flat_map(|page| page.calls.into_iter().map(|(call, _)| call)));
     calls.iter().for_each(bounded);
 }
 

@@ -165,3 +165,72 @@ fn pointers_are_those_of_rfc_6901() {
     let rule = "caller = \"/a~1b/~0/1\"";
     assert!(mapping("", rule, body, "call_key = \"1\"\ncaller = \"+8613900001234\"").is_ok());
 }
+
+/// The list of calls as these lines describe it, in Yeastar's mapping.
+fn with_pull(from: &str, to: &str) -> Result<Mapping, String> {
+    let text = SHIPPED.iter().find(|(name, _)| *name == "yeastar-p").expect("shipped").1;
+    assert!(text.contains(from), "{from}");
+    Mapping::load(&text.replace(from, to)).map_err(|error| error.to_string())
+}
+
+#[test]
+fn a_list_of_calls_is_asked_for_as_its_mapping_says() {
+    let yeastar = Mapping::shipped("yeastar-p").expect("sound");
+    let pull = yeastar.pull().expect("a list");
+    let between = (crate::at(1_795_446_000), crate::at(1_795_447_000));
+    let ask = pull.ask(2, between, "to/k&en{page}", yeastar.zone());
+    assert_eq!(
+        ask.path,
+        "/openapi/v1.0/cdr/list?access_token=to%2Fk%26en%7Bpage%7D&page=2&page_size=100&sort_by=time&order_by=desc"
+    );
+    assert_eq!(ask.body, None);
+    let login = pull.login("a\"b", "{user}").and_then(|ask| ask.body).expect("a body");
+    assert_eq!(login, r#"{"username":"a\"b","password":"{user}"}"#);
+    assert_eq!(pull.token(r#"{"access_token":"t"}"#).as_deref(), Some("t"));
+    assert_eq!(pull.token("{}"), None);
+    // Times in a body, in the vendor's own form.
+    let posted = with_pull(
+        "auth = \"path\"\n",
+        "auth = \"path\"\ntime = \"naive\"\nbody = '{\"from\":\"{from}\",\"n\":{page}}'\n",
+    );
+    let posted = posted.expect("sound");
+    let ask = posted.pull().expect("a list").ask(1, between, "t", posted.zone());
+    assert_eq!(ask.body.as_deref(), Some(r#"{"from":"2026-11-23 23:00:00","n":1}"#));
+}
+
+#[test]
+fn a_list_with_a_slip_is_refused_with_a_sentence() {
+    let slips = [
+        ("path = \"/openapi/v1.0/cdr", "path = \"openapi/v1.0/cdr", "is no path"),
+        ("each = \"/data\"", "each = \"data\"", "is no pointer"),
+        ("size = 100", "size = 1000", "pull.size must be 1 to 200"),
+        ("&page={page}", "", "{page} stands neither"),
+        ("newest_first = true", "", "{from} stands neither"),
+        ("auth = \"path\"", "auth = \"bearer\"", "belong together"),
+        (
+            "\"disposition\":\"NO ANSWER\",\"call_type\":\"Inbound\"",
+            "\"call_type\":\"Internal\"",
+            "tells of 1 calls, not of 2",
+        ),
+        (
+            "callee = \"12333\"\ncall_started = \"2026-11-23T15:11:46Z\"\ncall_s = 22\naudio = \"pull:2026",
+            "callee = \"12345\"\ncall_started = \"2026-11-23T15:11:46Z\"\ncall_s = 22\naudio = \"pull:2026",
+            "does not come to what it says",
+        ),
+    ];
+    for (from, to, says) in slips {
+        let sentence = with_pull(from, to).expect_err(says);
+        assert!(sentence.contains(says), "{says}: {sentence}");
+    }
+    let yeastar = Mapping::shipped("yeastar-p").expect("sound");
+    let page = |body: &str| yeastar.page(SOURCE, body.as_bytes(), &numbering());
+    assert_eq!(page("no JSON"), Err(Unread::Json));
+    assert_eq!(page(r#"{"errcode":10004}"#), Err(Unread::Form));
+    assert_eq!(page(&format!(r#"{{"data":[{}]}}"#, ["{}"; 201].join(","))), Err(Unread::TooLarge));
+    let mixed = page(r#"{"data":[{"call_type":"Inbound"},{"call_type":"Inbound","uid":"u"}]}"#);
+    let mixed = mixed.expect("a page");
+    assert_eq!((mixed.entries, mixed.calls.len(), mixed.unread), (2, 1, 1));
+    assert_eq!(mixed.calls[0].1, r#"{"call_type":"Inbound","uid":"u"}"#);
+    let none = Mapping::shipped("tencent-tccc").expect("sound");
+    assert_eq!(none.page(SOURCE, b"{}", &numbering()), Err(Unread::Form));
+}
