@@ -148,6 +148,8 @@ impl Gateway {
     /// [`StartError`].
     pub async fn new(config: &Config, pool: PgPool, clock: Clock) -> Result<Self, StartError> {
         telemetry::metrics();
+        // Every client of the process is built on it; a second time changes nothing.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         check_schema(&pool).await?;
         let offices = Arc::new(Offices::default());
         let read = |error: StoreError| StartError::caused("the offices cannot be read", error);

@@ -298,7 +298,7 @@ impl Work<'_> {
     ) -> Result<(), StoreError> {
         let mut calls: BTreeMap<String, Vec<(CallEvent, Vec<u8>)>> = BTreeMap::new();
         for (mut call, raw) in told {
-            let at = call.ended_at.or_else(|| call.spoken_at());
+            let at = call.ended_at.or(call.spoken_at());
             if at.is_some_and(|at| at < from || at > to) {
                 continue;
             }

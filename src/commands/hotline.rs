@@ -61,7 +61,6 @@ async fn compare(
     days: Option<u32>,
     repair: Repair,
 ) -> Result<ExitCode, StartError> {
-    let _ = rustls::crypto::ring::default_provider().install_default();
     let pool = pool(config).await?;
     let gateway = Gateway::new(config, pool, Clock::system()).await?;
     let known: BTreeMap<String, Arc<Source>> = gateway

@@ -356,11 +356,12 @@ async fn the_command_says_what_it_found_and_whether_that_was_all() {
     let gateway = night().start().await;
     let file = spool.root.join("intake.toml");
     let text = format!(
-        "database_url = '{}'\nredis_url = '{}'\n[schedule]\nprefix = 'cmd'\n{}\n{}",
+        "database_url = '{}'\nredis_url = '{}'\n[schedule]\nprefix = 'cmd'\n{}\n{}\n{}",
         gateway.database_url,
         crate::support::redis_url(),
         spool.settings("missed_calls = 'off'"),
-        freeswitch("err_log_dir = '/nowhere/at/all'")
+        freeswitch("err_log_dir = '/nowhere/at/all'"),
+        yeastar("http://127.0.0.1:9", ", inside = true")
     );
     fs::write(&file, text).unwrap();
     let intake = |arguments: &[&str]| {
@@ -381,10 +382,12 @@ async fn the_command_says_what_it_found_and_whether_that_was_all() {
     let (code, table, _) = intake(&["--dry-run", "--days", "1"]);
     assert_eq!(code, Some(1));
     assert!(table.contains("/nowhere/at/all is not there"), "{table}");
+    // By a process that has nothing to send but this.
+    assert!(table.contains("its list: the host does not answer"), "{table}");
     let (code, _, says) = intake(&["--source", "pbx9"]);
     assert_eq!(code, Some(1));
     assert!(
-        says.contains("there is no source pbx9 in the configuration; there are: ast, fs"),
+        says.contains("there is no source pbx9 in the configuration; there are: ast, fs, yeastar"),
         "{says}"
     );
     let (code, _, says) = intake(&["--days", "0"]);

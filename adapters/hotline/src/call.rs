@@ -238,11 +238,13 @@ impl CallEvent {
         })
     }
 
-    /// When the citizen spoke: the first recording's beginning, else the call's (hotline.md §2,
-    /// "Time"); `None` where the source told neither, and the time of receipt counts.
+    /// When the citizen spoke: the first recording's beginning, else the call's, else its end
+    /// (hotline.md §2, "Time"); `None` where the source told nothing of it, and the time of receipt
+    /// counts.
     #[must_use]
     pub fn spoken_at(&self) -> Option<DateTime<Utc>> {
-        self.recordings.values().filter_map(|r| r.started_at).min().or(self.started_at)
+        let recorded = self.recordings.values().filter_map(|r| r.started_at).min();
+        recorded.or(self.started_at).or(self.ended_at)
     }
 
     /// Whether the source's clock can be believed: nothing from the future, nothing older than a

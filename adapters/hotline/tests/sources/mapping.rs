@@ -86,6 +86,8 @@ fn voicemail_and_call_of_tccc_meet_by_the_session_in_either_order() {
     let cdr = r#"{"SessionId":"s","Caller":"13900001234","Callee":"02412345678","Direction":0,"StartTimestamp":1795446706,"EndedTimestamp":1795446730,"Duration":24,"EndStatus":106}"#;
     let one = |query: &str, body: &str| read(&tccc(), query, body).calls.remove(0);
     let (voicemail, cdr) = (one("action=voicemail", voicemail), one("action=cdr", cdr));
+    // Before the call's record is there, its end says in which night it was.
+    assert_eq!(voicemail.spoken_at(), Some(crate::at(1_795_446_730)));
     let whole = voicemail.clone().merge(cdr.clone()).expect("the same call");
     assert_eq!(cdr.merge(voicemail), Ok(whole.clone()));
     assert_eq!(e164(&whole), "+8613900001234");
