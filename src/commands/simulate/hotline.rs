@@ -442,7 +442,7 @@ impl Exchange {
                 source.missed_after_s
             ),
             (Some(_), Some(Kind::Aliyun | Kind::Huawei)) => {
-                "kept as a call: this vendor says that it was recorded, not that a message was left; a mapping of one's own can say so"
+                "kept as a call: this vendor says that it was recorded, not that a message was left, which in office hours opens no ticket"
                     .to_owned()
             }
             _ => format!("look at the desk: {}/desk", self.base),
