@@ -247,7 +247,8 @@ fn posted_events_of_the_manager_are_the_rows_of_the_call_records() {
         records().iter().map(|row| row.call(SOURCE, &numbering()).expect("a call")).collect();
     let mut came = calls.clone();
     let key = |call: &CallEvent| call.call_key.clone();
-    (rows.sort_by_key(key), came.sort_by_key(key));
+    rows.sort_by_key(key);
+    came.sort_by_key(key);
     assert_eq!(came, rows);
     // The same as JSON, a line each, and the one as a form.
     let text = String::from_utf8(fixture("asterisk/ami.log")).expect("text");
