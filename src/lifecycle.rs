@@ -15,13 +15,13 @@ impl Wake {
         self.0.notify_one();
     }
 
-    /// Waits for a wake-up, at most `longest`.
+    /// Waits for a wake-up, at most `longest`; whether it came.
     #[expect(clippy::disallowed_methods, reason = "the one place where workers wait")]
-    pub async fn wait(&self, longest: Duration, shutdown: &CancellationToken) {
+    pub async fn wait(&self, longest: Duration, shutdown: &CancellationToken) -> bool {
         tokio::select! {
-            () = shutdown.cancelled() => {}
-            () = self.0.notified() => {}
-            () = tokio::time::sleep(longest) => {}
+            () = shutdown.cancelled() => false,
+            () = self.0.notified() => true,
+            () = tokio::time::sleep(longest) => false,
         }
     }
 }

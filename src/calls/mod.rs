@@ -40,7 +40,9 @@ use chrono::{DateTime, TimeDelta, Utc};
 use intake_contract::{
     Attachment, AttachmentKind, ChannelKind, Citizen, Meaning, Quarantine, Submission, china,
 };
-use intake_hotline::{AudioRef, CallEvent, Caller, Kind, Outcome, Recording, Voicemail};
+use intake_hotline::{
+    AudioRef, CallEvent, Caller, Kind, Outcome, Recording, Voicemail, recording_key,
+};
 use sha2::{Digest, Sha256};
 use sqlx::Connection;
 use std::{
@@ -66,6 +68,8 @@ impl Sources {
 const WITHIN: Duration = Duration::from_secs(3);
 /// Of a recording that is brought along.
 const KEPT_WITHIN: Duration = Duration::from_secs(10);
+/// Two beginnings that are further apart are not of one call, whatever its identity.
+const REUSED: TimeDelta = TimeDelta::hours(12);
 /// Whoever took a call to settle and is gone: somebody else does it then.
 const LEASE: TimeDelta = TimeDelta::seconds(60);
 const LOOK_EVERY: Duration = Duration::from_secs(5);
@@ -103,7 +107,9 @@ fn verdict(facts: &CallEvent, calendar: &WorkingCalendar, spoken_at: DateTime<Ut
             Verdict::Missed
         }
         // It is over, and nobody says how: out of hours there was nobody to answer.
-        None if facts.ended_at.is_some() && facts.recordings.is_empty() => {
+        None if facts.recordings.is_empty()
+            && (facts.kind == Kind::CallEnded || facts.ended_at.is_some()) =>
+        {
             if calendar.is_open(spoken_at) { Verdict::Nothing } else { Verdict::Missed }
         }
         None => Verdict::Nothing,
@@ -226,6 +232,18 @@ async fn put_together(
     }
     let wrong = StoreError::RowCount { table: "call", changed: 0, wanted: 1 };
     let before = rows::lock(db, key).await?.ok_or(wrong)?;
+    if reconcile::contradicts(&before.facts, facts, REUSED) {
+        // An identity used twice: two people are not made one. Somebody looks at it.
+        let told = serde_json::to_vec(facts).unwrap_or_default();
+        let item = Quarantine {
+            source: key.source.clone(),
+            source_id: format!("sha256:{}", hex::encode(digest)),
+            reason: "call_differs",
+            raw: told,
+        };
+        store::quarantine::keep(db, key.office, &item, now).await?;
+        return Ok(false);
+    }
     let Ok(merged) = before.facts.clone().merge(facts.clone()) else { return Ok(false) };
     if merged == before.facts {
         return Ok(false);
@@ -578,7 +596,7 @@ pub async fn accept(
 ) -> Result<Accepted, AcceptError> {
     let Some(brought) = brought else { return accept_told(app, office, submission).await };
     let now = app.clock.now();
-    let (source, recording) = (submission.source.clone(), submission.source_id.clone());
+    let (source, recording) = (submission.source.clone(), recording_key(&submission.source_id));
     let kept = store::within(KEPT_WITHIN, async {
         let mut db = app.pool.acquire().await?;
         store::citizen::keep_upload(&mut db, office, &brought.digest, &brought.content, now).await
@@ -619,7 +637,8 @@ async fn accept_told(
     });
     let Some((source, facts)) = read else { return app.intake.accept(office, submission).await };
     let key = Key { office, source: source.name.clone(), call: facts.call_key.clone() };
-    let recording = submission.source_id.clone();
+    let (id, other) = (submission.source_id.clone(), facts.clone());
+    let recording = facts.recordings.keys().next().cloned().unwrap_or_else(|| id.clone());
     let (raw, offices) = (submission.raw.clone(), app.offices.get(office));
     let known = store::within(WITHIN, async {
         let mut db = app.pool.acquire().await?;
@@ -633,6 +652,10 @@ async fn accept_told(
     let call =
         store::within(WITHIN, async { rows::read(&mut *app.pool.acquire().await?, &key).await });
     if let (Some(call), Some(office)) = (call.await.map_err(busy)?, offices) {
+        // Another call under a used identity: a matter of its own.
+        if reconcile::contradicts(&call.facts, &other, REUSED) {
+            return app.intake.accept(office.id, submission).await;
+        }
         let thread = thread(app, source, &office, &key, &call).await.map_err(busy)?;
         submission.thread = Some(thread);
         submission.citizen.phone = call.facts.caller.as_ref().and_then(Caller::dialled);
@@ -642,7 +665,7 @@ async fn accept_told(
     }
     let accepted = app.intake.accept(office, submission).await?;
     let linked = store::within(WITHIN, async {
-        rows::link(&mut *app.pool.acquire().await?, &key, Some(&recording), &recording).await
+        rows::link(&mut *app.pool.acquire().await?, &key, Some(&recording), &id).await
     });
     linked.await.map_err(busy)?;
     // The file, and nothing more: the ticket is there.
@@ -667,7 +690,12 @@ pub async fn replay(
         return Ok(None);
     }
     let first = told.calls.first().map(|call| call.call_key.clone()).unwrap_or_default();
+    let calls: Vec<String> = told.calls.iter().map(|call| call.call_key.clone()).collect();
     hear(app, source, told.calls, raw).await?;
+    // What is known already is done again: it may have been refused before.
+    for call in calls {
+        settle(app, &Key { office: source.office, source: source.name.clone(), call }).await?;
+    }
     let key = Key { office: source.office, source: source.name.clone(), call: first };
     let call =
         store::within(WITHIN, async { rows::read(&mut *app.pool.acquire().await?, &key).await });

@@ -352,7 +352,7 @@ impl Work<'_> {
         };
         if let Some(held) = &before {
             self.outcome.held += 1;
-            if parts.iter().any(|(part, _)| contradicts(&held.facts, part)) {
+            if parts.iter().any(|(part, _)| contradicts(&held.facts, part, APART)) {
                 self.outcome.differs += 1;
                 return Ok(());
             }
@@ -478,14 +478,14 @@ impl Work<'_> {
 }
 
 /// Whether two accounts of a call cannot both be right: another number, another time.
-fn contradicts(held: &CallEvent, told: &CallEvent) -> bool {
+pub(super) fn contradicts(held: &CallEvent, told: &CallEvent, apart: TimeDelta) -> bool {
     let number = |call: &CallEvent| match &call.caller {
         Some(Caller::Known(number)) => Some(number.e164.clone()),
         _ => None,
     };
     let other_number = matches!((number(held), number(told)), (Some(a), Some(b)) if a != b);
     let other_time = matches!((held.started_at, told.started_at),
-        (Some(a), Some(b)) if (a - b).abs() > APART);
+        (Some(a), Some(b)) if (a - b).abs() > apart);
     other_number || other_time
 }
 

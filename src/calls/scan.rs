@@ -28,7 +28,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -36,8 +36,13 @@ use tokio_util::sync::CancellationToken;
 const FOLDERS: [&str; 3] = ["INBOX", "Urgent", "Old"];
 /// A call record this fresh may still lack its message.
 const RECORD_AGE: TimeDelta = TimeDelta::seconds(30);
-/// Call records older than this were taken long ago.
-const RECORDS_BACK: TimeDelta = TimeDelta::days(3);
+/// Call records older than this were taken long ago, however long nobody was up.
+const RECORDS_BACK: TimeDelta = TimeDelta::days(30);
+/// A file that cannot be read and is younger may still be being written.
+const BEING_WRITTEN: Duration = Duration::from_secs(60);
+/// How often the folders themselves are looked at: what is moved into one changes its time, also on
+/// a share that tells nobody (hotline.md §2c).
+const GLANCE: Duration = Duration::from_secs(1);
 /// What a record's file is called once it was taken, or put aside.
 const TAKEN: &str = ".taken";
 const UNREAD: &str = ".unread";
@@ -57,7 +62,15 @@ pub async fn run(app: Arc<App>, shutdown: CancellationToken) {
 async fn watch(app: &App, source: &Source, shutdown: &CancellationToken) {
     let mut seen = Seen::new();
     let every = Duration::from_secs(source.settings.scan_every_s);
+    let mut away: Option<PathBuf> = None;
     while !shutdown.is_cancelled() {
+        let before = glance(source).await;
+        if before.away != away {
+            if let Some(path) = &before.away {
+                tracing::warn!(source = source.name, path = %path.display(), "a folder of the exchange is not there, or may not be read");
+            }
+            away = before.away.clone();
+        }
         if let Err(error) = scan(app, source, &mut seen).await {
             tracing::warn!(
                 source = source.name,
@@ -65,8 +78,40 @@ async fn watch(app: &App, source: &Source, shutdown: &CancellationToken) {
                 "what the exchange left could not be taken; trying again"
             );
         }
-        source.look.wait(every, shutdown).await;
+        // Until it is time, somebody asks, or something was put there.
+        let ends = tokio::time::Instant::now() + every;
+        while !shutdown.is_cancelled() && tokio::time::Instant::now() < ends {
+            if source.look.wait(GLANCE.min(every), shutdown).await || glance(source).await != before
+            {
+                break;
+            }
+        }
     }
+}
+
+/// How a source's folders stand.
+#[derive(Debug, PartialEq, Eq)]
+struct Glance {
+    /// When something was put into each, or taken out.
+    changed: Vec<SystemTime>,
+    /// The first that cannot be read.
+    away: Option<PathBuf>,
+}
+
+async fn glance(source: &Source) -> Glance {
+    let settings = &source.settings;
+    let (spools, csv) = (settings.spools.clone(), settings.cdr_csv.clone());
+    let folder = settings.err_log_dir.clone();
+    let looked = tokio::task::spawn_blocking(move || {
+        let unreadable = |path: &&PathBuf| fs::read_dir(path).is_err();
+        let away = spools.iter().chain(&folder).find(unreadable).cloned();
+        let away = away.or_else(|| csv.clone().filter(|csv| fs::File::open(csv).is_err()));
+        let boxes = spools.iter().flat_map(|spool| mailboxes(spool)).map(|(.., folder)| folder);
+        let all = boxes.chain(folder).chain(csv);
+        let changed = all.filter_map(|path| fs::metadata(path).ok()?.modified().ok()).collect();
+        Glance { changed, away }
+    });
+    looked.await.unwrap_or(Glance { changed: Vec::new(), away: None })
 }
 
 /// Takes what is new in a source's folders; returns how many things were looked at anew.
@@ -168,11 +213,15 @@ pub(super) async fn in_spool(
         let key = message.recording_key();
         let mut db = app.pool.acquire().await?;
         let mut known = rows::of_recording(&mut db, of, &key).await?;
-        // Its record may have been posted before.
-        if let (None, None, Some(channel), Some(at)) =
-            (&known, record, &message.channel, message.recorded_at)
-        {
-            known = store::reconcile::on_channel(&mut db, of, channel, at).await?;
+        if let (None, Some(channel), Some(at)) = (&known, &message.channel, message.recorded_at) {
+            // A copy of it in another mailbox may have been taken before its record was there.
+            let second = TimeDelta::seconds(1);
+            let moment = (at - second, at + second);
+            known = rows::spoken_between(&mut db, of, &format!("{channel}@"), moment).await?;
+            // Its record may have been posted before.
+            if known.is_none() && record.is_none() {
+                known = store::reconcile::on_channel(&mut db, of, channel, at).await?;
+            }
         }
         drop(db);
         let audio = found.has_audio.then_some(AudioRef::Pull(key));
@@ -349,13 +398,28 @@ fn records(csv: &Path, zone: Zone) -> Vec<CallRecord> {
 async fn left_behind(app: &App, source: &Source, folder: &Path) -> Result<usize, StoreError> {
     let Some(push) = &source.push else { return Ok(0) };
     let mut taken = 0;
-    for name in names(folder) {
-        if freeswitch::left_behind(&name).is_none() {
+    for path in records_left(folder) {
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        if freeswitch::left_behind(name).is_none() {
             continue;
         }
-        let path = folder.join(&name);
-        let Ok(raw) = read(&path, BODY_LIMIT) else { continue };
+        let written = fs::metadata(&path).and_then(|file| file.modified()).ok();
+        let age = written.and_then(|written| written.elapsed().ok());
+        let renamed = |ending: &str| path.with_file_name(format!("{name}{ending}"));
+        let raw = match read(&path, BODY_LIMIT) {
+            Ok(raw) => raw,
+            Err(FetchError::TooLarge) => {
+                let head = read_head(&path, BODY_LIMIT);
+                put_aside(app, (source.office, &source.name), Unread::TooLarge, &head).await?;
+                let _ = fs::rename(&path, renamed(UNREAD));
+                continue;
+            }
+            Err(_) => continue,
+        };
         let told = push.reread(&raw);
+        if told.unread.is_some() && age.is_some_and(|age| age < BEING_WRITTEN) {
+            continue;
+        }
         let mut ending = TAKEN;
         if let Some(unread) = told.unread {
             put_aside(app, (source.office, &source.name), unread, &raw).await?;
@@ -363,7 +427,7 @@ async fn left_behind(app: &App, source: &Source, folder: &Path) -> Result<usize,
         }
         hear(app, source, told.calls, &raw).await?;
         // Only now: what is renamed is not looked at again.
-        if fs::rename(&path, folder.join(format!("{name}{ending}"))).is_err() {
+        if fs::rename(&path, renamed(ending)).is_err() {
             tracing::warn!(source = source.name, "a record that was taken could not be renamed");
         }
         taken += 1;
@@ -371,16 +435,42 @@ async fn left_behind(app: &App, source: &Source, folder: &Path) -> Result<usize,
     Ok(taken)
 }
 
+/// The files of that folder, and of those below it: the exchange may begin a new one now and then.
+fn records_left(folder: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for path in names(folder).into_iter().map(|name| folder.join(name)) {
+        match fs::symlink_metadata(&path) {
+            Ok(kind) if kind.is_dir() => {
+                files.extend(names(&path).into_iter().map(|name| path.join(name)));
+            }
+            Ok(_) => files.push(path),
+            Err(_) => {}
+        }
+    }
+    files
+}
+
+/// The beginning of a file that is too large to be read.
+fn read_head(path: &Path, limit: usize) -> Vec<u8> {
+    use std::io::Read;
+    let mut head = Vec::new();
+    if let Ok(file) = fs::File::open(path) {
+        let _ = file.take(limit as u64).read_to_end(&mut head);
+    }
+    head
+}
+
 /// What lies in that folder, also of what was taken.
 pub(super) async fn in_err_log(source: &Source, folder: &Path) -> InFolders {
     let folder = folder.to_owned();
     let read = tokio::task::spawn_blocking(move || {
-        let is_record = |name: &String| {
+        let is_record = |path: &PathBuf| {
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
             let name = name.strip_suffix(TAKEN).or(name.strip_suffix(UNREAD)).unwrap_or(name);
             freeswitch::left_behind(name).is_some()
         };
-        let names = names(&folder).into_iter().filter(is_record);
-        names.filter_map(|name| read(&folder.join(name), BODY_LIMIT).ok()).collect::<Vec<Bytes>>()
+        let files = records_left(&folder).into_iter().filter(is_record);
+        files.filter_map(|file| read(&file, BODY_LIMIT).ok()).collect::<Vec<Bytes>>()
     });
     let mut all = InFolders::default();
     let (Some(push), Ok(files)) = (&source.push, read.await) else { return all };

@@ -155,7 +155,7 @@ impl Relay {
                 tokio::select! {
                     // The room that they leave is taken at once by what waits for the same ways.
                     Some(ended) = under_way.ended() => lanes = ended,
-                    () = self.wake.wait(left, &shutdown) => break,
+                    _ = self.wake.wait(left, &shutdown) => break,
                 }
             }
             self.urgent.wait(MOMENT, &shutdown).await;

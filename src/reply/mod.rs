@@ -182,7 +182,7 @@ impl Replies {
                 tokio::select! {
                     // One that ended may have gone over into another lane.
                     Some(_) = under_way.ended() => lanes = self.lanes(),
-                    () = self.wake.wait(left, &shutdown) => break,
+                    _ = self.wake.wait(left, &shutdown) => break,
                 }
             }
         }

@@ -541,3 +541,32 @@ async fn an_officer_hears_a_recording_in_a_real_browser() {
     .await;
     browser.close().await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_identity_of_two_callers_is_two_matters_and_a_long_one_is_kept_whole() {
+    let gateway = night().start().await;
+    let send = async |recording: &str, call: &str, caller: &str, at: &str| {
+        let body = serde_json::json!({
+            "v": 1, "recording_id": recording, "call_id": call, "caller": caller, "callee": "12333",
+            "started_at": at, "duration_s": 14
+        });
+        let body = body.to_string();
+        let sender = intake_hotline::sender::Sender::new("k1", "test-secret");
+        let headers = sender.headers(body.as_bytes(), gateway.clock.now().timestamp());
+        let mut all = vec![("content-type", "application/json")];
+        all.extend(headers.iter().map(|(n, v)| (*n, v.as_str())));
+        gateway.post("/channels/hotline/pbx1", &all, body.into_bytes()).await.status
+    };
+    let tonight = "2026-11-23T23:11:54+08:00";
+    assert_eq!(send("r1", "17", "13900009999", tonight).await, 202);
+    assert_eq!(send("r2", "17", "13800001111", tonight).await, 202);
+    let phones = "SELECT count(DISTINCT citizen_phone) FROM ticket";
+    assert_eq!((tickets(&gateway).await, number(&gateway.pool, phones).await), (2, 2));
+    let long = "r".repeat(200);
+    assert_eq!(send(&long, &long, "13700002222", tonight).await, 202);
+    assert_eq!(send(&long, &long, "13700002222", tonight).await, 200);
+    assert_eq!(tickets(&gateway).await, 3);
+    let waits = "SELECT count(*) FROM call_back WHERE ticket = 2026000000003 AND state = 'waiting'";
+    assert_eq!(number(&gateway.pool, waits).await, 1);
+    gateway.stop().await;
+}

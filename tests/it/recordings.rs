@@ -485,8 +485,21 @@ async fn parts_that_are_not_signed_or_make_no_sense_are_refused() {
     }
     let large = vec![0x80; 1024 * 1024 + 1];
     assert_eq!(Parts::of(&large).send(&gateway).await.status, 413);
+    // What is too large altogether is refused before it is read: the sender hears so, or finds that
+    // nobody listens to the rest.
     let huge = vec![0x80; 3 * 1024 * 1024];
-    assert_eq!(Parts::of(&huge).send(&gateway).await.status, 413);
+    let parts = Parts::of(&huge);
+    let sender = Sender::new("k1", "test-secret");
+    let url = format!("{}/channels/hotline/pbx1", gateway.base);
+    let mut request =
+        gateway.client.post(url).header("content-type", "multipart/form-data; boundary=b0");
+    for (name, value) in sender.headers(parts.event.as_bytes(), gateway.clock.now().timestamp()) {
+        request = request.header(name, value);
+    }
+    match request.body(parts.body()).send().await {
+        Ok(answer) => assert_eq!(answer.status(), 413),
+        Err(error) => assert!(error.is_request(), "{error}"),
+    }
     let wordy =
         Parts { event: format!("{}{}", right.event, " ".repeat(70_000)), ..Parts::of(&audio) };
     assert_eq!(wordy.send(&gateway).await.status, 413);

@@ -5,7 +5,6 @@ use crate::{
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
-use std::borrow::Cow;
 
 /// One voicemail, as the webhook describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -145,11 +144,11 @@ impl Voicemail {
     /// # Errors
     /// [`Unread::Key`] for an identity that is longer than the other sources' may be.
     pub fn call(&self, source: &str, numbering: &Numbering) -> Result<CallEvent, Unread> {
-        let mut call = CallEvent::new(source, &whole_key(&self.call_id), Kind::Voicemail)?;
+        let mut call = CallEvent::new(source, &recording_key(&self.call_id), Kind::Voicemail)?;
         call.caller = Some(numbering.read(self.caller.as_deref().unwrap_or_default()));
         call.callee = crate::text::fact(&self.callee, crate::text::KEY);
         call.outcome = Some(Outcome::MessageLeft);
-        let key = crate::text::key(&whole_key(&self.recording_id)).ok_or(Unread::Key)?;
+        let key = crate::text::key(&recording_key(&self.recording_id)).ok_or(Unread::Key)?;
         let recording = Recording {
             started_at: Some(self.started_at),
             ms: Some(self.duration_s.saturating_mul(1000)),
@@ -163,11 +162,10 @@ impl Voicemail {
 }
 
 /// A sender of the webhook may name things longer than a key is: then by their hash.
-fn whole_key(text: &str) -> Cow<'_, str> {
-    match crate::text::key(text) {
-        Some(_) => Cow::Borrowed(text),
-        None => Cow::Owned(format!("sha256:{}", hex::encode(Sha256::digest(text)))),
-    }
+#[must_use]
+pub fn recording_key(text: &str) -> String {
+    crate::text::key(text)
+        .unwrap_or_else(|| format!("sha256:{}", hex::encode(Sha256::digest(text))))
 }
 
 fn instant(text: &str) -> Result<DateTime<Utc>, VoicemailError> {

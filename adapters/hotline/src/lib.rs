@@ -32,7 +32,7 @@ mod verify;
 
 pub use call::{AudioRef, CallEvent, Kind, OtherCall, Outcome, Recording, SHORTEST_MS, Unread};
 pub use channel::{HotlineChannel, Key, Source, SourceError};
-pub use event::{Voicemail, VoicemailError};
+pub use event::{Voicemail, VoicemailError, recording_key};
 pub use mapping::{Mapping, MappingError, SHIPPED, Told};
 pub use parts::{Parts, boundary, parts};
 pub use phone::{Caller, Number, Numbering, Rewrite};
