@@ -144,8 +144,12 @@ async fn spool(app: &App, source: &Source, seen: &mut Seen) -> Result<usize, Sto
         }
     }
     for told in found.told {
+        let is_whole = told.call.recordings.values().all(|one| one.audio.is_some());
         hear(app, source, vec![told.call], &told.raw).await?;
-        seen.insert(mark(&told.raw));
+        // The sound may be there at the next look.
+        if is_whole {
+            seen.insert(mark(&told.raw));
+        }
         taken += 1;
     }
     Ok(taken)
