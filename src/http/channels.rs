@@ -17,9 +17,9 @@ use axum::{
     },
     response::{IntoResponse, Response},
 };
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use chrono::{DateTime, Utc};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use futures::StreamExt;
 use intake_contract::{
     Answer, Busy, Channel, ChannelKind, Method, Outcome, Quarantine, Refusal, Request, Said,
     Verified,
@@ -244,14 +244,48 @@ pub(super) fn as_adapters_see_it<'a>(
     }
 }
 
-/// Reads a body within its limits.
+/// What is read of a body that is too long and thrown away, in bytes: its sender reads the answer then,
+/// and does not find a broken connection.
+const THROWN_AWAY: usize = 1024 * 1024;
+const THROWN_AWAY_WITHIN: Duration = Duration::from_secs(2);
+
+/// A body whole, within its size and time (S07, S08).
+///
+/// # Errors
+/// 408, 413, or 400 when it breaks off.
 pub(super) async fn read(body: Body, limit: usize, within: Duration) -> Result<Bytes, Refusal> {
-    match tokio::time::timeout(within, Limited::new(body, limit).collect()).await {
-        Err(_) => Err(Refusal::new(408, "slow_body")),
-        Ok(Ok(collected)) => Ok(collected.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Refusal::new(413, "too_large")),
-        Ok(Err(_)) => Err(Refusal::new(400, "broken_body")),
+    let mut pieces = body.into_data_stream();
+    let broken = |_| Refusal::new(400, "broken_body");
+    let gather = async {
+        let Some(first) = pieces.next().await.transpose().map_err(broken)? else {
+            return Ok(Some(Bytes::new()));
+        };
+        if first.len() > limit {
+            return Ok(None);
+        }
+        let mut whole = BytesMut::from(first);
+        while let Some(piece) = pieces.next().await.transpose().map_err(broken)? {
+            if whole.len() + piece.len() > limit {
+                return Ok(None);
+            }
+            whole.extend_from_slice(&piece);
+        }
+        Ok(Some(whole.freeze()))
+    };
+    let gathered = tokio::time::timeout(within, gather).await;
+    if let Some(whole) = gathered.unwrap_or(Err(Refusal::new(408, "slow_body")))? {
+        return Ok(whole);
     }
+    let throw_away = async {
+        let mut left = THROWN_AWAY;
+        while let Some(Ok(piece)) = pieces.next().await
+            && left > piece.len()
+        {
+            left -= piece.len();
+        }
+    };
+    drop(tokio::time::timeout(THROWN_AWAY_WITHIN.min(within), throw_away).await);
+    Err(Refusal::new(413, "too_large"))
 }
 
 pub(super) fn ready(answer: Answer) -> Response {

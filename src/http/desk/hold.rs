@@ -28,15 +28,15 @@ pub(super) struct Holding {
 }
 
 impl Holding {
-    /// For a ticket with recordings that are here or to come; `None` for others, unless they are
-    /// held.
+    /// For a ticket with recordings that are here or to come and somebody who may hold them; `None`
+    /// for others, unless they are held.
     pub(super) fn of(media: &[MediaRow], held: bool, frame: &Frame) -> Option<Self> {
         let here = |row: &MediaRow| {
             row.recorded && matches!(row.standing, Standing::Kept(_) | Standing::Waiting { .. })
         };
         let act = if held { "release" } else { "hold" };
         let act = frame.session.role.holds_recordings().then_some(act);
-        (held || media.iter().any(here)).then_some(Self { held, act })
+        (held || act.is_some() && media.iter().any(here)).then_some(Self { held, act })
     }
 }
 
