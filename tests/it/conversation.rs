@@ -1,14 +1,23 @@
 //! The conversation with a citizen on WeChat: number first, then everything that follows from the
 //! same person, whatever its form and order.
 
-use crate::support::{Spec, TestGateway, at, gateway::number_in, number, until};
+use crate::support::{
+    Spec, TestGateway, at,
+    gateway::{Answer, account_text, number_in},
+    number, redis_url, until,
+};
 use chrono::{DateTime, TimeDelta, Utc};
 use futures::future::join_all;
 use intake_gateway::{
+    clock::Clock,
     domain::{event::Actor, register::RegisterNumber, ticket::Outcome},
-    store,
+    secret, store,
 };
 use sqlx::Connection;
+use std::{
+    path::Path,
+    process::{Child, Command, Stdio},
+};
 
 const CITIZEN: &str = "oCitizen";
 
@@ -247,6 +256,95 @@ async fn three_deliveries_of_four_messages_over_two_gateways_make_one_ticket() {
         assert_eq!(order, [1, 2, 3, 4]);
         is_sound(&one).await;
     }
+}
+
+/// A gateway in a process of its own, on the office of another one.
+struct Served {
+    process: Child,
+    base: String,
+}
+
+impl Served {
+    async fn start(beside: &TestGateway) -> Self {
+        let free = || {
+            let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            listener.local_addr().unwrap()
+        };
+        let (listen, ops) = (free(), free());
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR"))
+            .join(format!("serve-{}", hex::encode(secret::random::<6>())));
+        std::fs::create_dir_all(&folder).unwrap();
+        let file = folder.join("intake.toml");
+        let account = account_text();
+        let text = format!(
+            "database_url = '{}'\nredis_url = '{}'\n[schedule]\nprefix = '{}'\n[http]\nlisten = '{listen}'\n\
+             [ops]\nlisten = '{ops}'\n[media]\nfolder = '{}'\n{account}",
+            beside.database_url,
+            redis_url(),
+            hex::encode(secret::random::<6>()),
+            folder.display(),
+        );
+        std::fs::write(&file, text).unwrap();
+        let process = Command::new(env!("CARGO_BIN_EXE_intake"))
+            .arg("--config")
+            .arg(&file)
+            .args(["serve", "--role", "web"])
+            .env_clear()
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let served = Self { process, base: format!("http://{listen}") };
+        let ready = format!("http://{ops}/readyz");
+        until("the process is ready", async || {
+            reqwest::get(&ready).await.is_ok_and(|answer| answer.status().is_success())
+        })
+        .await;
+        served
+    }
+
+    async fn sends(&self, beside: &TestGateway, xml: &str) -> String {
+        let (query, body) = beside.callback(xml);
+        let url = format!("{}/channels/wechat/main?{query}", self.base);
+        Answer::of(beside.client.post(url).body(body).send().await.unwrap()).await.reply()
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn three_deliveries_of_four_messages_over_two_processes_make_one_ticket() {
+    let gateway = Spec::at(Clock::system().now()).start().await;
+    let (one, two) = (Served::start(&gateway).await, Served::start(&gateway).await);
+    let now = gateway.clock.now();
+    let text = |id: &str, said: &str| {
+        let fields = format!("<MsgType>text</MsgType><Content>{said}</Content><MsgId>{id}</MsgId>");
+        message(now + TimeDelta::seconds(id.parse().unwrap()), &fields)
+    };
+    let sent = [
+        text("1", "楼道的灯坏了"),
+        photo(now + TimeDelta::seconds(2), "2"),
+        voice(now + TimeDelta::seconds(3), "3"),
+        place(now + TimeDelta::seconds(4), "4"),
+    ];
+    let (gateway, sent) = (&gateway, &sent);
+    let deliveries = (0..12).map(|n| {
+        let process = if n % 2 == 0 { &one } else { &two };
+        async move { (n / 3, process.sends(gateway, &sent[n / 3]).await) }
+    });
+    let replies = join_all(deliveries).await;
+    for message in 0..4 {
+        let mut texts = replies.iter().filter(|(n, _)| *n == message).map(|(_, text)| text);
+        let first = texts.next().unwrap();
+        assert!(texts.all(|text| text == first), "{replies:?}");
+    }
+    assert_eq!((tickets(gateway).await, messages(gateway, 1).await), (1, 4), "{replies:?}");
+    is_sound(gateway).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -292,24 +292,27 @@ pub fn account() -> intake_wechat::Account {
     settings.wechat.into_iter().map(|entry| entry.settings).next().unwrap()
 }
 
+/// The official account, as it stands in a configuration.
+pub fn account_text() -> String {
+    format!(
+        "[[wechat]]\noffice = '{OFFICE}'\nid = 'main'\napp_id = '{APP_ID}'\n\
+         original_id = '{ORIGINAL_ID}'\ntoken = '{TOKEN}'\nencoding_aes_key = '{KEY}'\n"
+    )
+}
+
 pub fn config(database_url: &str, redis_url: &str, prefix: &str, settings: &str) -> Config {
     let text = format!(
         r#"
         database_url = "{database_url}"
         redis_url = "{redis_url}"
         {settings}
-        [[wechat]]
-        office = "{OFFICE}"
-        id = "main"
-        app_id = "{APP_ID}"
-        original_id = "{ORIGINAL_ID}"
-        token = "{TOKEN}"
-        encoding_aes_key = "{KEY}"
+        {}
         [[hotline]]
         office = "{OFFICE}"
         id = "pbx1"
         keys = [{{ id = "k1", secret = "{HOTLINE_SECRET}" }}]
-        "#
+        "#,
+        account_text()
     );
     let mut config = Config::from_toml(&text).unwrap_or_else(|error| panic!("{error}"));
     config.schedule.prefix = prefix.to_owned();
