@@ -15,34 +15,37 @@
 pub mod fetch;
 mod pull;
 pub mod reconcile;
+mod rules;
 pub mod scan;
 mod settings;
+mod webhook;
 mod words;
 
+pub use webhook::{Brought, accept};
 pub use words::ended;
 
 pub use settings::{Audio, Kind as SourceKind, MissedCalls, Settings, Source, Wrong};
 
+use rules::{Verdict, columns, group, thread_name, told, verdict};
+
 use crate::{
-    domain::{calendar::WorkingCalendar, id::OfficeId, register::RegisterNumber},
+    domain::{id::OfficeId, register::RegisterNumber},
     http::App,
-    intake::{AcceptError, Accepted},
+    intake::AcceptError,
     lifecycle::Wake,
     offices::Office,
     store::{
         self, StoreError,
-        call::{self as rows, Call, Columns, Key, Told},
+        call::{self as rows, Call, Key},
     },
     telemetry,
 };
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
 use intake_contract::{
-    Attachment, AttachmentKind, ChannelKind, Citizen, Meaning, Quarantine, Submission, china,
+    Attachment, AttachmentKind, ChannelKind, Citizen, Meaning, Quarantine, Submission,
 };
-use intake_hotline::{
-    AudioRef, CallEvent, Caller, Kind, Outcome, Recording, Voicemail, recording_key,
-};
+use intake_hotline::{AudioRef, CallEvent, Caller, Recording};
 use sha2::{Digest, Sha256};
 use sqlx::Connection;
 use std::{
@@ -66,99 +69,11 @@ impl Sources {
 
 /// Of the statements of one call.
 const WITHIN: Duration = Duration::from_secs(3);
-/// Of a recording that is brought along.
-const KEPT_WITHIN: Duration = Duration::from_secs(10);
 /// Two beginnings that are further apart are not of one call, whatever its identity.
 const REUSED: TimeDelta = TimeDelta::hours(12);
 /// Whoever took a call to settle and is gone: somebody else does it then.
 const LEASE: TimeDelta = TimeDelta::seconds(60);
 const LOOK_EVERY: Duration = Duration::from_secs(5);
-
-/// What a call is to become, as far as is known.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Verdict {
-    /// A message was left, here or on its way.
-    Message,
-    /// Nobody spoke with the caller and nothing was left.
-    Missed,
-    /// Somebody spoke with the caller, or it cannot be known yet.
-    Nothing,
-}
-
-fn verdict(facts: &CallEvent, calendar: &WorkingCalendar, spoken_at: DateTime<Utc>) -> Verdict {
-    let left =
-        facts.recordings.is_empty() || facts.recordings.values().any(Recording::says_something);
-    if facts.kind == Kind::Voicemail && left {
-        return Verdict::Message;
-    }
-    // Recorded while nobody was there, by a source that does not say of its recordings what they are
-    // (R5.2).
-    let recorded = facts.kind == Kind::RecordingReady && left && !facts.recordings.is_empty();
-    let spoken_with = matches!(facts.outcome, Some(Outcome::Answered | Outcome::Blocked));
-    if recorded && !spoken_with && !calendar.is_open(spoken_at) {
-        return Verdict::Message;
-    }
-    match facts.outcome {
-        Some(Outcome::Answered | Outcome::Blocked) => Verdict::Nothing,
-        // An officer's own telephone: nobody has to call it back.
-        _ if facts.caller.as_ref().is_some_and(is_inside) => Verdict::Nothing,
-        Some(_) => Verdict::Missed,
-        None if facts.kind == Kind::RecordingAbsent || facts.kind == Kind::Voicemail => {
-            Verdict::Missed
-        }
-        // It is over, and nobody says how: out of hours there was nobody to answer.
-        None if facts.recordings.is_empty()
-            && (facts.kind == Kind::CallEnded || facts.ended_at.is_some()) =>
-        {
-            if calendar.is_open(spoken_at) { Verdict::Nothing } else { Verdict::Missed }
-        }
-        None => Verdict::Nothing,
-    }
-}
-
-/// Whether it is an extension of the office: three or four digits. No caller from outside has those.
-fn is_inside(caller: &Caller) -> bool {
-    matches!(caller, Caller::Raw(number)
-        if (3..=4).contains(&number.len()) && number.bytes().all(|b| b.is_ascii_digit()))
-}
-
-/// What is looked for of a call, by its facts.
-fn columns(
-    source: &Source,
-    office: &Office,
-    facts: &CallEvent,
-    told_at: DateTime<Utc>,
-    now: DateTime<Utc>,
-) -> Columns {
-    let plausible = facts.time_is_plausible(told_at);
-    let spoken_at = facts.spoken_at().filter(|_| plausible).unwrap_or(told_at);
-    let settle_at = match verdict(facts, &office.calendar, spoken_at) {
-        // The webhook's own request makes the ticket, and answers with its number.
-        Verdict::Message if source.settings.kind == SourceKind::Webhook => Some(now + LEASE),
-        Verdict::Message => Some(now),
-        Verdict::Missed if source.settings.missed_calls == MissedCalls::Off => None,
-        Verdict::Missed => {
-            let wait = i64::try_from(source.settings.missed_after_s).unwrap_or(0);
-            Some(now + TimeDelta::seconds(wait))
-        }
-        Verdict::Nothing => None,
-    };
-    let line = match source.settings.line.as_str() {
-        "" => facts.callee.as_deref().unwrap_or_default().to_owned(),
-        line => line.to_owned(),
-    };
-    let caller = facts.caller.as_ref().and_then(Caller::identity).map(str::to_owned);
-    Columns { spoken_at, line, caller, outcome: facts.outcome.map(words::outcome), settle_at }
-}
-
-fn told(facts: &CallEvent) -> Vec<(String, Told)> {
-    let state = |recording: &Recording| match facts.kind {
-        _ if !recording.says_something() => Told::TooShort,
-        Kind::RecordingAbsent => Told::Absent,
-        _ => Told::Announced,
-    };
-    facts.recordings.iter().map(|(key, one)| (key.clone(), state(one))).collect()
-}
 
 /// Puts what a source tells together with what is known, in one transaction; returns after COMMIT
 /// the calls of which something new is known. `raw` is the original.
@@ -542,137 +457,6 @@ async fn thread(
     })
     .await?;
     Ok(thread_name(&group, round))
-}
-
-fn thread_name(group: &str, round: i32) -> String {
-    if round == 1 { group.to_owned() } else { format!("{group}#{round}") }
-}
-
-/// Whom a call shares a ticket with: the same number on the same line in the same closed period, or
-/// the same day's sessions. A withheld number shares with nobody.
-fn group(source: &Source, office: &Office, call: &Call) -> String {
-    let facts = &call.facts;
-    let alone = format!("{}:call:{}", source.name, facts.call_key);
-    let missed = verdict(facts, &office.calendar, call.spoken_at) == Verdict::Missed;
-    let each = missed && source.settings.missed_calls == MissedCalls::Always;
-    let Some(caller) = facts.caller.as_ref().and_then(Caller::identity).filter(|_| !each) else {
-        return alone;
-    };
-    let period = if office.calendar.is_open(call.spoken_at) {
-        call.spoken_at.with_timezone(&china()).format("day%Y%m%d").to_string()
-    } else {
-        format!("until{}", office.calendar.next_open(call.spoken_at).value.timestamp())
-    };
-    let line = match source.settings.kind {
-        // Their messages may come before the number that was called: who shares a ticket must not
-        // hang on which part came first.
-        SourceKind::Vendor | SourceKind::Twilio => source.settings.line.clone(),
-        _ => columns(source, office, facts, call.told_at, call.told_at).line,
-    };
-    let group = format!("{}:{line}:{caller}:{period}", source.name);
-    // Room for the round.
-    if group.len() <= intake_contract::LIMITS.thread - 8 { group } else { alone }
-}
-
-/// A recording that a signed description brought along and vouches for.
-#[derive(Debug, Clone)]
-#[expect(missing_docs, reason = "named as what they are")]
-pub struct Brought {
-    pub digest: [u8; 32],
-    pub content: Bytes,
-}
-
-/// A signed voicemail of the webhook: its call is kept, and the submission goes through the intake in
-/// the thread of its call. A recording that came along is kept before anything is answered; with a
-/// repeat too, for the first one may have come without.
-///
-/// # Errors
-/// As [`crate::intake::Intake::accept`].
-pub async fn accept(
-    app: &App,
-    office: OfficeId,
-    submission: Submission,
-    brought: Option<Brought>,
-) -> Result<Accepted, AcceptError> {
-    let Some(brought) = brought else { return accept_told(app, office, submission).await };
-    let now = app.clock.now();
-    let (source, recording) = (submission.source.clone(), recording_key(&submission.source_id));
-    let kept = store::within(KEPT_WITHIN, async {
-        let mut db = app.pool.acquire().await?;
-        store::citizen::keep_upload(&mut db, office, &brought.digest, &brought.content, now).await
-    });
-    kept.await.map_err(busy)?;
-    let accepted = accept_told(app, office, submission).await?;
-    let reference = format!("upload:{}", hex::encode(brought.digest));
-    let differs = matches!(accepted, Accepted::Ticket { differs: true, .. });
-    let attached = store::within(WITHIN, async {
-        let mut db = app.pool.acquire().await?;
-        let of = (office, source.as_str());
-        // Another content under the same identity is none of the first one's recording.
-        if differs || !rows::expect_upload(&mut db, of, &recording, &reference, now).await? {
-            let digest = &brought.digest;
-            store::citizen::forget_upload(&mut db, office, digest, &reference, now).await?;
-        }
-        Ok::<_, StoreError>(())
-    });
-    attached.await.map_err(busy)?;
-    app.fetcher.wake();
-    Ok(accepted)
-}
-
-fn busy(error: StoreError) -> AcceptError {
-    tracing::warn!(error = %telemetry::causes(&error), "a call could not be kept; its sender may try again");
-    AcceptError::Busy(intake_contract::Busy { retry_after_s: 5 })
-}
-
-async fn accept_told(
-    app: &App,
-    office: OfficeId,
-    mut submission: Submission,
-) -> Result<Accepted, AcceptError> {
-    let source = app.sources.of(office, &submission.source);
-    let read = source.and_then(|source| {
-        let voicemail = Voicemail::parse(&submission.raw).ok()?;
-        Some((source, voicemail.call(&source.name, &source.settings.numbering).ok()?))
-    });
-    let Some((source, facts)) = read else { return app.intake.accept(office, submission).await };
-    let key = Key { office, source: source.name.clone(), call: facts.call_key.clone() };
-    let (id, other) = (submission.source_id.clone(), facts.clone());
-    let recording = facts.recordings.keys().next().cloned().unwrap_or_else(|| id.clone());
-    let (raw, offices) = (submission.raw.clone(), app.offices.get(office));
-    let known = store::within(WITHIN, async {
-        let mut db = app.pool.acquire().await?;
-        rows::of_recording(&mut db, (office, &source.name), &recording).await
-    });
-    // What repeats an identity with another content is none of the call's facts: the intake says
-    // that it differs.
-    if known.await.map_err(busy)?.is_none() {
-        take(app, source, vec![facts], &raw).await.map_err(busy)?;
-    }
-    let call =
-        store::within(WITHIN, async { rows::read(&mut *app.pool.acquire().await?, &key).await });
-    if let (Some(call), Some(office)) = (call.await.map_err(busy)?, offices) {
-        // Another call under a used identity: a matter of its own.
-        if reconcile::contradicts(&call.facts, &other, REUSED) {
-            return app.intake.accept(office.id, submission).await;
-        }
-        let thread = thread(app, source, &office, &key, &call).await.map_err(busy)?;
-        submission.thread = Some(thread);
-        submission.citizen.phone = call.facts.caller.as_ref().and_then(Caller::dialled);
-        if verdict(&call.facts, &office.calendar, call.spoken_at) == Verdict::Missed {
-            submission.text = words::missed(&call);
-        }
-    }
-    let accepted = app.intake.accept(office, submission).await?;
-    let linked = store::within(WITHIN, async {
-        rows::link(&mut *app.pool.acquire().await?, &key, Some(&recording), &id).await
-    });
-    linked.await.map_err(busy)?;
-    // The file, and nothing more: the ticket is there.
-    if let Err(error) = settle(app, &key).await {
-        tracing::info!(error = %telemetry::causes(&error), "a call is kept; its recording follows");
-    }
-    Ok(accepted)
 }
 
 /// Reads a push that was put aside once more; false when it still tells of no call.

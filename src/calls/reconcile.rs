@@ -6,7 +6,11 @@
 //! of Asterisk, the folder of FreeSWITCH, a vendor's own list. Has every call the ticket that it
 //! should have, every recording its message. Does nothing wait for a file that nobody will bring.
 
-use super::{Source, SourceKind, Verdict, hear, pull, scan, settle, verdict};
+use super::{
+    Source, SourceKind, hear, pull,
+    rules::{Verdict, verdict},
+    scan, settle,
+};
 use crate::{
     domain::id::OfficeId,
     http::App,

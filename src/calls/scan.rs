@@ -407,6 +407,7 @@ async fn left_behind(app: &App, source: &Source, folder: &Path) -> Result<usize,
         if freeswitch::left_behind(name).is_none() {
             continue;
         }
+        // By the machine's clock, as the file's own time.
         let written = fs::metadata(&path).and_then(|file| file.modified()).ok();
         let age = written.and_then(|written| written.elapsed().ok());
         let renamed = |ending: &str| path.with_file_name(format!("{name}{ending}"));

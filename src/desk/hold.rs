@@ -25,10 +25,10 @@ pub async fn hold(deed: Deed<'_>, held: bool, reason: &str) -> Result<Done, Desk
         return Ok(Done::default());
     };
     let (office, ticket) = (deed.office.id, deed.ticket);
-    if store::media::held(&mut work.transaction, office, ticket).await? == held {
+    if store::recording::held(&mut work.transaction, office, ticket).await? == held {
         return Ok(Done::default());
     }
-    store::media::hold(&mut work.transaction, office, ticket, held).await?;
+    store::recording::hold(&mut work.transaction, office, ticket, held).await?;
     work.write(&happened).await?;
     work.commit().await
 }

@@ -11,7 +11,7 @@ use crate::{
         register::RegisterNumber,
     },
     offices::{Office, Offices},
-    store::{self, StoreError, media as rows},
+    store::{self, StoreError, recording as rows},
 };
 use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::{Connection, PgConnection, PgPool};

@@ -11,7 +11,7 @@ use crate::{
     secret,
     store::{
         self, StoreError,
-        media::{self as rows, ToWrite},
+        recording::{self as rows, ToWrite},
     },
     telemetry,
 };

@@ -21,6 +21,7 @@ pub mod office;
 pub mod quarantine;
 pub mod queue;
 pub mod reconcile;
+pub mod recording;
 pub mod reply;
 pub mod search;
 pub mod ticket;

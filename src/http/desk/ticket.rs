@@ -177,7 +177,7 @@ pub(super) async fn show(
     let media = store::media::of_ticket(&mut db, frame.session.office, ticket).await?;
     let calls = store::call::of_ticket(&mut db, frame.session.office, ticket).await?;
     let to_call = store::call_back::read(&mut db, frame.session.office, ticket).await?;
-    let held = store::media::held(&mut db, frame.session.office, ticket).await?;
+    let held = store::recording::held(&mut db, frame.session.office, ticket).await?;
     drop(db);
     let now = app.clock.now();
     let row = &whole.row;
