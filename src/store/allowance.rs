@@ -19,19 +19,11 @@ pub async fn change(
     change: Change,
     now: DateTime<Utc>,
 ) -> Result<(Allowance, Option<Act>), StoreError> {
-    // The row first, so that there is one to lock.
-    sqlx::query!(
-        "INSERT INTO wechat_allowance (office_id, app_id, openid) VALUES ($1, $2, $3)
-         ON CONFLICT DO NOTHING",
-        office.0,
-        app_id,
-        citizen.as_str()
-    )
-    .execute(&mut *db)
-    .await?;
+    // Made if need be and locked in one statement: between two, housekeeping could remove the row.
     let row = sqlx::query!(
-        "SELECT message_until, message_left, tap_until, tap_left FROM wechat_allowance
-         WHERE office_id = $1 AND app_id = $2 AND openid = $3 FOR UPDATE",
+        "INSERT INTO wechat_allowance AS held (office_id, app_id, openid) VALUES ($1, $2, $3)
+         ON CONFLICT (office_id, app_id, openid) DO UPDATE SET message_left = held.message_left
+         RETURNING message_until, message_left, tap_until, tap_left",
         office.0,
         app_id,
         citizen.as_str()

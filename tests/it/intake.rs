@@ -1,6 +1,8 @@
 //! The one door: group commit, deduplication, register numbers, poison, and a full queue.
 
-use crate::support::{Spec, TestGateway, at, gateway::submission, number, sql, until};
+use crate::support::{
+    Spec, TestGateway, at, gateway::submission, number, sql, until, waiting_for_a_lock,
+};
 use intake_gateway::{
     gateway::Role,
     intake::{AcceptError, Accepted},
@@ -35,7 +37,7 @@ async fn the_same_id_twice_in_one_batch_makes_one_ticket_and_tells_both() {
     let mut blocker = gateway.pool.begin().await.unwrap();
     sql(&mut blocker, "INSERT INTO register VALUES (1, 2026, 0)").await;
     let first = gateway.spawn_accept("first");
-    until("the first is under way", async || waits_for_a_lock(&gateway).await == 1).await;
+    until("the first is under way", async || waiting_for_a_lock(&gateway.pool).await == 1).await;
     let twins: Vec<_> = (0..8).map(|_| gateway.spawn_accept("twin")).collect();
     until("the twins wait", async || gateway.app.intake.waiting() == 8).await;
     blocker.rollback().await.unwrap();
@@ -47,14 +49,6 @@ async fn the_same_id_twice_in_one_batch_makes_one_ticket_and_tells_both() {
     assert!(told.iter().all(|(number, _)| *number == 2), "{told:?}");
     assert_eq!(told.iter().filter(|(_, repeated)| !repeated).count(), 1);
     assert_eq!(number(&gateway.pool, "SELECT count(*) FROM ticket").await, 2);
-}
-
-async fn waits_for_a_lock(gateway: &TestGateway) -> i64 {
-    number(
-        &gateway.pool,
-        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'",
-    )
-    .await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -165,7 +159,7 @@ async fn a_full_queue_refuses_at_once_with_retry_after_and_memory_stays_bounded(
     let mut blocker = gateway.pool.begin().await.unwrap();
     sql(&mut blocker, "INSERT INTO register VALUES (1, 2026, 0)").await;
     let first = gateway.spawn_accept("first");
-    until("the first is under way", async || waits_for_a_lock(&gateway).await == 1).await;
+    until("the first is under way", async || waiting_for_a_lock(&gateway.pool).await == 1).await;
     let waiting: Vec<_> = (0..4).map(|n| gateway.spawn_accept(&format!("w{n}"))).collect();
     until("the queue is full", async || gateway.app.intake.waiting() == 4).await;
     let refused = gateway.wechat("oA", "灯坏了", "1").await;

@@ -1,7 +1,9 @@
 //! WeChat's platform through what replicas share: the token in Redis, the counts in PostgreSQL.
 //! The client itself is tried in `adapters/wechat/tests/platform.rs`.
 
-use crate::support::{Spec, TestGateway, at, number, redis::OwnRedis, redis_url};
+use crate::support::{
+    Spec, TestGateway, at, number, redis::OwnRedis, redis_url, sql, until, waiting_for_a_lock,
+};
 use chrono::{DateTime, TimeDelta, Utc};
 use futures::future::join_all;
 use intake_gateway::{
@@ -164,6 +166,32 @@ async fn twenty_replicas_take_five_messages_between_them() {
     gateway.clock.set(now + TimeDelta::hours(48) + TimeDelta::seconds(1));
     housekeeping::tidy(&gateway.app).await.unwrap();
     assert_eq!(number(&gateway.pool, rows).await, 0);
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_count_that_is_tidied_away_at_this_moment_is_made_anew() {
+    let gateway = Spec::at(at("2026-11-24 09:00")).start().await;
+    let now = gateway.clock.now();
+    let store = PgAllowances { pool: gateway.pool.clone(), office: gateway.office };
+    let citizen = Openid::new("oCounted0000000000000000002");
+    let mut tidying = gateway.pool.begin().await.unwrap();
+    sql(
+        &mut tidying,
+        "INSERT INTO wechat_allowance VALUES (1, 'wx1', 'oCounted0000000000000000002')",
+    )
+    .await;
+    tidying.commit().await.unwrap();
+    let mut tidying = gateway.pool.begin().await.unwrap();
+    sql(&mut tidying, "SELECT FROM wechat_allowance FOR UPDATE").await;
+    let acted = tokio::spawn(async move {
+        allowed(&store, &citizen, Change::Acted(Act::Message, now), now).await;
+        allowed(&store, &citizen, Change::Take { reserve: 0 }, now).await
+    });
+    until("the row is waited for", async || waiting_for_a_lock(&gateway.pool).await == 1).await;
+    sql(&mut tidying, "DELETE FROM wechat_allowance").await;
+    tidying.commit().await.unwrap();
+    assert_eq!(acted.await.unwrap(), Some(Act::Message));
     gateway.stop().await;
 }
 

@@ -70,6 +70,13 @@ pub async fn number(pool: &PgPool, query: &str) -> i64 {
     sqlx::query_scalar(sqlx::AssertSqlSafe(query)).fetch_one(pool).await.unwrap()
 }
 
+/// How many sessions of this database wait for a lock.
+pub async fn waiting_for_a_lock(pool: &PgPool) -> i64 {
+    let query = "SELECT count(*) FROM pg_stat_activity
+                 WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    number(pool, query).await
+}
+
 /// Asks again until it holds; fails after a while. For what another task does in its own time.
 pub async fn until<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut() -> F) {
     let mut turn = tokio::time::interval(Duration::from_millis(20));
