@@ -12,7 +12,7 @@ mod relate;
 
 pub use call::call_back;
 pub use finish::{Ending, close, reopen, resolve};
-pub use handle::{ask, hand_up, resume, revoke_links, say, triage};
+pub use handle::{ask, correct_contact, hand_up, resume, revoke_links, say, triage};
 pub use hold::hold;
 pub use relate::{join, split};
 
@@ -63,6 +63,9 @@ pub enum DeskError {
     /// The day is no working day after today.
     #[error("not a working day to come")]
     NoWorkingDay,
+    /// It is no telephone number.
+    #[error("not a telephone number")]
+    NoPhone,
     /// A text is longer than [`LONGEST_TEXT`].
     #[error("a text is too long")]
     TooLong,

@@ -126,7 +126,8 @@ impl Hearing {
         match &heard.news {
             News::Wrote | News::Tapped => Ok(()),
             News::Left => {
-                store::heard::left(db, office, app_id, citizen, heard.at).await?;
+                let thread = format!("{}:{}", heard.source, citizen.as_str());
+                store::heard::left(db, office, app_id, citizen, &thread, heard.at).await?;
                 let openid = Openid::new(citizen.as_str());
                 store::allowance::change(db, office, app_id, &openid, Change::Closed, now).await?;
                 Ok(())

@@ -136,7 +136,7 @@ pub fn menu(public_url: &str, account: &str) -> Menu {
     ];
     Menu {
         buttons: vec![
-            click("我要反映", "NEW"),
+            click("我要反映", "REPORT"),
             progress,
             Button::Group { name: "服务".into(), buttons: services },
         ],

@@ -12,6 +12,7 @@ use crate::{
     store, wording,
 };
 use chrono::NaiveDate;
+use intake_contract::LIMITS;
 
 /// Writes to the citizen, by whatever way reaches them.
 ///
@@ -104,6 +105,29 @@ pub async fn revoke_links(deed: Deed<'_>) -> Result<Done, DeskError> {
     work.write(&Happened::LinksRevoked).await?;
     let (office, number, now) = (work.locked.office, work.locked.number, work.now);
     crate::citizen::revoke_links(&mut work.transaction, office, number, now).await?;
+    work.commit().await
+}
+
+/// R7.2: name and telephone as the citizen gives them to an officer, in place of what was on the form.
+/// The trail says that they were corrected, and by whom; not what they are.
+///
+/// # Errors
+/// [`DeskError`].
+pub async fn correct_contact(deed: Deed<'_>, name: &str, phone: &str) -> Result<Done, DeskError> {
+    let given = |text: &str| Some(text.trim().to_owned()).filter(|text| !text.is_empty());
+    let (name, phone) = (given(name), given(phone));
+    if name.as_ref().is_some_and(|name| name.len() > LIMITS.name) {
+        return Err(DeskError::TooLong);
+    }
+    if phone.as_deref().is_some_and(|phone| !intake_counter::is_phone(phone)) {
+        return Err(DeskError::NoPhone);
+    }
+    let same = |h: &Happened| matches!(h, Happened::ContactCorrected);
+    let Found::New(mut work) = deed.begin(same).await? else { return Ok(Done::default()) };
+    work.write(&Happened::ContactCorrected).await?;
+    let (office, number) = (work.locked.office, work.locked.number);
+    let of = (name.as_deref(), phone.as_deref());
+    store::ticket::correct_contact(&mut work.transaction, office, number, of).await?;
     work.commit().await
 }
 

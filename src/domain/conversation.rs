@@ -4,14 +4,16 @@
 //! The rest of this is for what cannot be understood by itself: a photo without words, a message
 //! soon after its matter was closed, a command, the answer to a question.
 
-use super::{register::RegisterNumber, ticket::Evaluation};
+use super::{contact, register::RegisterNumber, ticket::Evaluation};
 use chrono::{DateTime, TimeDelta, Utc};
 use intake_contract::{Command, Meaning};
 
 /// For so long after closing a citizen is asked whether a message belongs to the closed matter.
 const REMEMBERED: TimeDelta = TimeDelta::days(7);
-/// For so long a question of ours waits for its answer.
+/// For so long the question which matter it is waits for its answer.
 const ANSWERED_WITHIN: TimeDelta = TimeDelta::hours(2);
+/// For so long a question waits whose answer cannot be taken back: judged is judged.
+const CONFIRMED_WITHIN: TimeDelta = TimeDelta::minutes(30);
 /// What the other matter is may take longer to write: the citizen asked for it.
 const DESCRIBED_WITHIN: TimeDelta = TimeDelta::hours(24);
 /// So many messages are kept without a ticket; with the next one they are registered. Whoever sends
@@ -47,6 +49,8 @@ pub struct Talk {
 pub enum Question {
     /// Does what is kept belong to this closed matter, or is it a new one?
     OldOrNew(RegisterNumber),
+    /// It got no answer, and what was kept was registered by itself: was it this closed matter?
+    SameAs(RegisterNumber),
     /// How satisfied with the result (R7.d)?
     Grade(RegisterNumber),
     /// Really withdraw it?
@@ -68,6 +72,8 @@ pub enum Turn {
     HoldForChoice(RegisterNumber),
     /// The closed matter is taken up again with what was kept.
     Reopen(RegisterNumber),
+    /// What was registered by itself is about this closed matter: the handler is told.
+    SameMatter(RegisterNumber),
     /// What was kept is a new matter.
     OpenHeld,
     /// What was kept belongs to the open matter.
@@ -94,8 +100,12 @@ pub enum Turn {
     TellHelp,
     /// Has just begun to follow.
     TellWelcome,
+    /// How to add to the open matter, and how to report another one.
+    TellHowToAdd,
     /// How to report.
     TellHowToReport,
+    /// How to send a file.
+    TellNoFiles,
 }
 
 /// What the message asks for and says.
@@ -132,7 +142,11 @@ impl Talk {
 
     fn question(&self, now: DateTime<Utc>) -> Option<Question> {
         let (question, asked_at) = self.question?;
-        (now - asked_at < ANSWERED_WITHIN).then_some(question)
+        let within = match question {
+            Question::OldOrNew(_) | Question::SameAs(_) => ANSWERED_WITHIN,
+            Question::Grade(_) | Question::Withdraw(_) => CONFIRMED_WITHIN,
+        };
+        (now - asked_at < within).then_some(question)
     }
 
     fn next_is_new(&self, now: DateTime<Utc>) -> bool {
@@ -166,8 +180,10 @@ impl Talk {
                 Command::Withdraw => Turn::AskWithdrawal,
                 Command::Person => Turn::TellPerson,
                 Command::Help => Turn::TellHelp,
-                Command::NewMatter if has_open => Turn::AskWhatIsNew,
-                Command::NewMatter => Turn::TellHowToReport,
+                Command::File => Turn::TellNoFiles,
+                Command::Report if has_open && !beside_open => Turn::TellHowToAdd,
+                Command::Report | Command::NewMatter if has_open => Turn::AskWhatIsNew,
+                Command::Report | Command::NewMatter => Turn::TellHowToReport,
                 Command::Arrived { follows: true, .. } => Turn::TellWelcome,
                 Command::Arrived { .. } => Turn::TellHowToReport,
                 Command::Choice(id) => chosen(id).unwrap_or(Turn::TellHelp),
@@ -178,10 +194,16 @@ impl Talk {
                 Some(Question::Withdraw(_)) => Turn::AskWithdrawal,
                 Some(Question::Grade(_)) => Turn::AskGrade,
                 // 「谢谢」 is no matter: what was kept and what comes stay beside.
-                None if beside_open && has_open => Turn::AskWhatIsNew,
-                None if has_open => Turn::AppendQuietly,
-                None => Turn::TellHowToReport,
+                _ if beside_open && has_open => Turn::AskWhatIsNew,
+                _ if has_open => Turn::AppendQuietly,
+                _ => Turn::TellHowToReport,
             },
+            // How to reach them is no matter of its own.
+            Meaning::Statement
+                if beside_open && has_open && contact::is_only_contact(message.text) =>
+            {
+                Turn::Append
+            }
             Meaning::Statement if beside_open => Turn::Open,
             Meaning::Bare if beside_open && self.held >= KEPT => Turn::Open,
             Meaning::Bare if beside_open => Turn::HoldForWords,
@@ -225,9 +247,21 @@ fn answer(question: Question, message: Message<'_>, has_open: bool) -> Option<Tu
             "3" if has_open => Some(Turn::AppendHeld),
             _ => None,
         },
+        (Question::SameAs(ticket), _) => match text.as_str() {
+            "1" | "是" | "老的" | "旧的" | "原来的" | "原件" | "原单" | "还是那件" | "那件"
+                if has_open =>
+            {
+                Some(Turn::SameMatter(ticket))
+            }
+            "1" | "2" | "不是" | "新的" | "新" | "新事" | "新的事" => {
+                Some(Turn::TellProgress)
+            }
+            _ => None,
+        },
         (Question::Grade(ticket), _) => grade(&text).map(|grade| Turn::Grade(ticket, grade)),
         (Question::Withdraw(ticket), _) => match text.as_str() {
-            "确认" | "确定" | "是" | "是的" | "确认撤回" | "确定撤回" | "好" | "好的" | "可以" => {
+            // Nothing that also answers somebody else: 「好的」 may be meant for the handler.
+            "确认" | "确定" | "确认撤回" | "确定撤回" | "我要撤回" => {
                 Some(Turn::Withdraw(ticket))
             }
             "不" | "不是" | "不撤回" | "不撤" | "不撤了" | "不要" | "否" | "不用" | "算了" => {
@@ -350,14 +384,21 @@ mod tests {
         let judged = Turn::Grade(number(1), Evaluation::Dissatisfied);
         assert_eq!(grade.turn(says("4"), true, now()), judged);
         assert_eq!(grade.turn(says("不满意"), true, now()), judged);
-        assert_eq!(grade.turn(says("4"), true, now() + TimeDelta::hours(2)), Turn::Append);
+        assert_eq!(grade.turn(says("4"), true, now() + CONFIRMED_WITHIN), Turn::Append);
         let withdraw = asked(Question::Withdraw(number(1)));
         assert_eq!(withdraw.turn(says("确认"), true, now()), Turn::Withdraw(number(1)));
         assert_eq!(withdraw.turn(says("不"), true, now()), Turn::KeepOpen(number(1)));
         assert_eq!(withdraw.turn(says("再等等看"), true, now()), Turn::Append);
+        let good = means(&Meaning::Greeting, "好的");
+        assert_eq!(withdraw.turn(good, true, now()), Turn::AskWithdrawal, "meant for whom?");
+        let same = asked(Question::SameAs(number(1)));
+        assert_eq!(same.turn(says("1"), true, now()), Turn::SameMatter(number(1)));
+        assert_eq!(same.turn(says("2"), true, now()), Turn::TellProgress);
+        assert_eq!(same.turn(says("灯又坏了"), true, now()), Turn::Append);
         let new = Talk { next_is_new: Some(now()), ..Talk::default() };
         assert_eq!(new.turn(says("还有路坏了"), true, now()), Turn::Open);
         assert_eq!(new.turn(PHOTO, true, now()), Turn::HoldForWords);
+        assert_eq!(new.turn(says("王芳 13900001234"), true, now()), Turn::Append);
         let thanks = means(&Meaning::Greeting, "谢谢");
         assert_eq!(new.turn(thanks, true, now()), Turn::AskWhatIsNew);
         let late = now() + TimeDelta::hours(24);

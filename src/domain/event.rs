@@ -131,6 +131,15 @@ pub enum Happened {
     },
     /// The citizen asked to talk to a person (人工).
     PersonWanted,
+    /// The citizen says that it is about a matter that was closed.
+    SameMatter {
+        /// Its number as it is printed.
+        of: String,
+    },
+    /// The citizen sent a file, of which the channel brings the name only; they were told how else.
+    FileNotTaken,
+    /// R7.2: an officer put name and telephone right; what they are stands on the ticket alone.
+    ContactCorrected,
     /// Every link to the citizen's page that was given out until now opens nothing more.
     LinksRevoked,
     /// Somebody tried to call the citizen back (R5.2).

@@ -69,6 +69,9 @@ impl Standing {
             | Happened::RecordingsRemoved { .. }
             | Happened::DateKept { .. }
             | Happened::PersonWanted
+            | Happened::SameMatter { .. }
+            | Happened::FileNotTaken
+            | Happened::ContactCorrected
             | Happened::LinksRevoked
             | Happened::CalledBack { .. } => {}
             Happened::RecordingsHeld { .. } => self.recordings_held = true,

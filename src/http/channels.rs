@@ -132,6 +132,7 @@ async fn receive(app: &Shared, key: &str, peer: Peer, request: HttpRequest<Body>
                     with_pages(app, *office, prefix.as_deref(), &accepted, &mut outcome);
                     if let Outcome::Durable { receipt, .. } = &mut outcome {
                         receipt.alarms = alarms;
+                        receipt.alarm_reaches = app.relay.reaches_people(*office);
                     }
                     ready(respond(&outcome, app.clock.now()))
                 }
@@ -189,7 +190,10 @@ fn with_pages(
                     one.page = page(&one.number, *received_at);
                 }
             }
-            Said::GradeWanted { number, page: link } => *link = page(number, *received_at),
+            Said::GradeWanted { number, page: link }
+            | Said::NoFiles { number: Some(number), page: link } => {
+                *link = page(number, *received_at);
+            }
             _ => {}
         },
         _ => {}

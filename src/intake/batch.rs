@@ -357,8 +357,21 @@ struct Head {
     urgent: bool,
     /// What the form needs (R7.2) and the batch brings.
     contact: Contact,
+    /// R7.2: when its citizen was asked for the name that it still lacks.
+    asked_at: Option<DateTime<Utc>>,
+    /// The first words that the batch brings.
+    problem: Option<String>,
+    /// Whether the handler is told of what the batch adds, by what it or one before it wrote.
+    told: bool,
+    /// When, where the batch wrote it.
+    growth_told_at: Option<DateTime<Utc>>,
+    /// When the newest message came.
+    came_at: DateTime<Utc>,
     grows: Grows,
 }
+
+/// So long a text that is nothing but a name answers the question for it.
+const NAMED_WITHIN: TimeDelta = TimeDelta::hours(24);
 
 #[derive(Clone, Copy)]
 enum Grows {
@@ -369,7 +382,10 @@ enum Grows {
 }
 
 impl Head {
-    fn open(growing: &Growing) -> Self {
+    fn open(growing: &Growing, now: DateTime<Utc>) -> Self {
+        // What is about to be told may be composed before this is there.
+        const IN_TIME: TimeDelta = TimeDelta::seconds(5);
+        let told = growing.growth_told_at.is_some_and(|at| at - now > IN_TIME);
         let made = Made {
             ticket: growing.ticket,
             appended: true,
@@ -380,8 +396,21 @@ impl Head {
             stood: growing.stood,
         };
         let grows = Grows::Open(growing.events);
-        let Growing { events, chain, urgent, .. } = *growing;
-        Self { events, chain, made, urgent, contact: Contact::default(), grows }
+        let Growing { events, chain, urgent, asked_at, .. } = *growing;
+        let (contact, problem) = (Contact::default(), None);
+        Self {
+            events,
+            chain,
+            made,
+            urgent,
+            contact,
+            asked_at,
+            problem,
+            told,
+            growth_told_at: None,
+            came_at: now,
+            grows,
+        }
     }
 }
 
@@ -460,7 +489,9 @@ impl<'a> Builder<'a> {
         let opened = thread.and_then(|thread| self.opened.get(&(office, thread)).copied());
         match (&seen.open_ticket, opened) {
             (Some(growing), _) => {
-                self.heads.entry((office, growing.ticket)).or_insert_with(|| Head::open(growing));
+                self.heads
+                    .entry((office, growing.ticket))
+                    .or_insert_with(|| Head::open(growing, waiting.received_at));
                 self.append(waiting, growing.ticket)
             }
             (None, Some(ticket)) => self.append(waiting, ticket),
@@ -522,6 +553,7 @@ impl<'a> Builder<'a> {
             asks: chats && (contact.name.is_none() || contact.phone.is_none()),
         };
 
+        let asked_at = contact.name.is_none().then_some(*received_at);
         let warn_at = office.calendar.warn_at(promise.due_at);
         self.writes.tickets.push(NewTicket {
             office_id: office.id.0,
@@ -548,7 +580,19 @@ impl<'a> Builder<'a> {
         let grows = Grows::New(self.writes.tickets.len() - 1);
         self.heads.insert(
             (office.id, ticket),
-            Head { events: 0, chain: START, made, urgent, contact: Contact::default(), grows },
+            Head {
+                events: 0,
+                chain: START,
+                made,
+                urgent,
+                contact: Contact::default(),
+                asked_at,
+                problem: None,
+                told: true,
+                growth_told_at: None,
+                came_at: *received_at,
+                grows,
+            },
         );
         if let Some(thread) = submission.thread.as_deref() {
             self.opened.insert((office.id, thread), ticket);
@@ -597,10 +641,13 @@ impl<'a> Builder<'a> {
         ticket: RegisterNumber,
     ) -> Result<(Made, usize), StoreError> {
         let Incoming { office, submission, received_at, digest } = waiting;
+        let quiet = self.quiet;
         let alarming = submission.urgent || office.policy.sounds_urgent(&submission.text);
         let head = self.head(office.id, ticket)?;
-        // The next words after we asked; 「麻烦您」 and 「高兴」 later on are no names.
-        let asked = head.events <= 2 && submission.meaning == Meaning::Statement;
+        // Soon after we asked; 「麻烦您」 and 「高兴」 later on are no names.
+        let asked = submission.meaning == Meaning::Statement
+            && head.asked_at.is_some_and(|at| *received_at - at < NAMED_WITHIN);
+        head.came_at = *received_at;
         let becomes_urgent = alarming && !head.urgent;
         head.urgent |= alarming;
         let given = match submission.channel {
@@ -612,6 +659,7 @@ impl<'a> Builder<'a> {
         let contact = !given.is_empty();
         if contact {
             let Contact { name, phone } = given;
+            head.asked_at = head.asked_at.filter(|_| name.is_none());
             head.contact.name = name.or(head.contact.name.take());
             head.contact.phone = phone.or(head.contact.phone.take());
         }
@@ -627,13 +675,26 @@ impl<'a> Builder<'a> {
         // RD3.2: what is added to an emergency is told at any hour as well.
         let urgent = head.urgent;
         let first_growth = matches!(head.grows, Grows::Open(was) if head.events == was + 1);
+        if submission.meaning == Meaning::Statement && head.problem.is_none() {
+            head.problem =
+                Some(first_words(&submission.text, &[])).filter(|words| !words.is_empty());
+        }
         let stood = match head.made.stood {
             Stood::InHand if contact => Stood::ContactNoted,
             stood => stood,
         };
         let made = Made { appended: true, asks: false, stood, ..head.made };
-        let quietly = submission.meaning == Meaning::Greeting;
-        if (first_growth && !quietly) || becomes_urgent {
+        // 「好的」 is worth nobody's while, unless we wait for an answer.
+        let answers = made.stood == Stood::AwaitingCitizen
+            || submission.text.contains(|c: char| c.is_numeric());
+        let quietly = submission.meaning == Meaning::Greeting && !answers;
+        // An emergency is told message by message: nothing of it waits.
+        if (!quietly && (!head.told || (urgent && first_growth))) || becomes_urgent {
+            let told_at = match urgent {
+                true => *received_at,
+                false => office.staff_told_from(*received_at + quiet),
+            };
+            (head.told, head.growth_told_at) = (true, Some(told_at));
             // Not at once: a burst is told as one (the relay joins what is pending for a ticket).
             self.effect(waiting, row, "grew", urgent, *received_at + self.quiet);
         }
@@ -684,6 +745,7 @@ impl<'a> Builder<'a> {
                 .filter(|m| !m.attachments.is_empty())
                 .and_then(|m| serde_json::to_value(&m.attachments).ok()),
             raw: message.map(|m| m.raw.as_ref()),
+            sent_order: message.and_then(sent_order),
             ..NewEvent::default()
         });
         Ok(self.writes.events.len() - 1)
@@ -730,6 +792,9 @@ impl<'a> Builder<'a> {
                     new.chain = head.chain.0;
                     new.citizen_name = name.or(new.citizen_name.take());
                     new.citizen_phone = phone.or(new.citizen_phone.take());
+                    if is_placeholder(&new.problem) {
+                        new.problem = head.problem.unwrap_or(std::mem::take(&mut new.problem));
+                    }
                 }
                 Grows::Open(was) => {
                     writes.grown.office.push(office.0);
@@ -740,11 +805,26 @@ impl<'a> Builder<'a> {
                     writes.grown.chain.push(head.chain.0);
                     writes.grown.name.push(name);
                     writes.grown.phone.push(phone);
+                    writes.grown.problem.push(head.problem);
+                    writes.grown.growth_told_at.push(head.growth_told_at);
+                    writes.grown.came_at.push(head.came_at);
                 }
             }
         }
         (self.writes, self.committed)
     }
+}
+
+/// Where a message stands among those of its second: WeChat's identities begin with the platform's
+/// number, which grows (wechat.md §10).
+fn sent_order(submission: &Submission) -> Option<i64> {
+    let wechat = submission.channel == ChannelKind::Wechat;
+    submission.source_id.split('/').next().filter(|_| wechat)?.parse().ok()
+}
+
+/// Of [`first_words`]: stands for what came without words.
+fn is_placeholder(problem: &str) -> bool {
+    problem.starts_with('〔') && problem.ends_with('〕') && problem.chars().count() == 4
 }
 
 /// The first words of the problem, for lists; the message keeps all of them.

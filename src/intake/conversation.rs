@@ -70,8 +70,10 @@ pub(super) async fn take(
     let mut committed = Committed::default();
     let told = match turn {
         Turn::Append | Turn::AppendQuietly => {
-            let closed = scene.talk.closed;
+            let (closed, next_is_new) = (scene.talk.closed, scene.talk.next_is_new);
             let (made, _) = scene.register(Some(incoming), &mut committed).await?;
+            // What only says how to reach them is not the new matter yet.
+            scene.talk.next_is_new = next_is_new;
             if turn == Turn::AppendQuietly {
                 scene.talk.closed = closed;
             }
@@ -131,8 +133,12 @@ pub(super) async fn by_itself(
     if scene.talk.next_is_new.is_some() {
         scene.set_open_aside().await?;
     }
+    let asked = scene.talk.question;
     let mut committed = Committed::default();
     scene.register(None, &mut committed).await?;
+    if let Some((Question::OldOrNew(ticket), at)) = asked {
+        scene.talk.question = Some((Question::SameAs(ticket), at));
+    }
     scene.remember().await?;
     Ok(Some(committed))
 }
@@ -266,6 +272,8 @@ impl Scene<'_> {
                 }
             }
             Turn::Reopen(ticket) => self.reopen(ticket, committed).await?,
+            Turn::SameMatter(ticket) => self.same_matter(ticket, committed).await?,
+            Turn::TellNoFiles => self.sent_file(committed).await?,
             Turn::TellProgress => {
                 let standings = self.standings().await?;
                 match self.talk.by_itself_at.filter(|_| standings.is_empty()) {
@@ -292,6 +300,10 @@ impl Scene<'_> {
                     self.talk.next_is_new = Some(self.now);
                     Said::NextIsNew { number: self.number(open.ticket) }
                 }
+                None => Said::HowToReport,
+            },
+            Turn::TellHowToAdd => match self.open() {
+                Some(number) => Said::AddOrNew { number },
                 None => Said::HowToReport,
             },
             Turn::TellPerson => self.call_person(committed).await?,
@@ -356,6 +368,7 @@ impl Scene<'_> {
                 State::AwaitingCitizen { missing, until, .. } => Some((missing, until)),
                 _ => None,
             },
+            came: matter.material_came,
             page: None,
         };
         Ok(matters.into_iter().map(standing).collect())
@@ -477,6 +490,13 @@ impl Scene<'_> {
         };
         self.seen = only(store::intake::look(self.db, &[arrival]).await?)?;
         self.talk.closed = None;
+        // As when it is done on the desk, but for the citizen, who is answered.
+        let level = locked.ticket.level;
+        let data = serde_json::json!({
+            "level": level, "due_at": limit.due_at, "provisional": limit.provisional,
+            "accountable": locked.ticket.accountable.map(|id| id.0), "tell_citizen": false,
+        });
+        self.tell_staff(ticket, "reopened", &data, committed).await?;
         self.register(None, committed).await?;
         Ok(Said::Reopened {
             number: self.number(ticket),
@@ -500,19 +520,54 @@ impl Scene<'_> {
         }
         let happened = Happened::PersonWanted;
         store::ticket::write(self.db, &mut locked, Actor::Citizen, &happened, self.now).await?;
-        self.tell_staff(ticket, "person_wanted", committed).await?;
+        self.tell_staff(ticket, "person_wanted", &serde_json::json!({}), committed).await?;
         Ok(Said::Person { number: Some(self.number(ticket)) })
+    }
+
+    /// What was registered by itself, for want of an answer, is about the closed matter after all: its
+    /// handler decides how they go together.
+    async fn same_matter(
+        &mut self,
+        of: RegisterNumber,
+        committed: &mut Committed,
+    ) -> Result<Said, StoreError> {
+        self.talk.question = None;
+        let Some(open) = self.seen.open_ticket else { return Ok(Said::HowToReport) };
+        let (ticket, of) = (open.ticket, self.number(of));
+        let number = self.number(ticket);
+        if let Some(mut locked) = store::ticket::lock(self.db, self.office.id, ticket).await? {
+            let happened = Happened::SameMatter { of: of.clone() };
+            store::ticket::write(self.db, &mut locked, Actor::Citizen, &happened, self.now).await?;
+            self.tell_staff(ticket, "same_matter", &serde_json::json!({}), committed).await?;
+        }
+        Ok(Said::SameMatter { number, of })
+    }
+
+    /// A file, of which the platform brings the name only: the handler of the open matter knows that
+    /// one was sent, and the citizen how to send it.
+    async fn sent_file(&mut self, committed: &mut Committed) -> Result<Said, StoreError> {
+        let Some(open) = self.seen.open_ticket else {
+            return Ok(Said::NoFiles { number: None, page: None });
+        };
+        let ticket = open.ticket;
+        if let Some(mut locked) = store::ticket::lock(self.db, self.office.id, ticket).await? {
+            let happened = Happened::FileNotTaken;
+            store::ticket::write(self.db, &mut locked, Actor::Citizen, &happened, self.now).await?;
+            self.changed(committed);
+        }
+        Ok(Said::NoFiles { number: Some(self.number(ticket)), page: None })
     }
 
     async fn tell_staff(
         &mut self,
         ticket: RegisterNumber,
         kind: &'static str,
+        data: &serde_json::Value,
         committed: &mut Committed,
     ) -> Result<(), StoreError> {
-        let (of, data) = ((self.office.id, ticket), serde_json::json!({}));
+        let of = (self.office.id, ticket);
         let at = (self.now, self.office.staff_told_from(self.now));
-        store::ticket::tell(self.db, of, kind, false, &data, at).await?;
+        store::ticket::tell(self.db, of, kind, false, data, at).await?;
         self.changed(committed);
         Ok(())
     }

@@ -271,6 +271,7 @@ impl Accepted {
                     asks_contact: made.asks,
                     page: None,
                     alarms: false,
+                    alarm_reaches: false,
                 },
             },
         }

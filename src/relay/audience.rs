@@ -129,7 +129,7 @@ fn audiences(office: &Office, effect: &Effect) -> Vec<Audience> {
         "limit_near" => vec![of_level, handler],
         // Who answers for the matter, and at any hour whoever is there.
         "grew" if effect.urgent => vec![handler, Audience::Duty],
-        "grew" | "withdrawn" | "person_wanted" | "call_citizen" => vec![handler],
+        "grew" | "withdrawn" | "person_wanted" | "same_matter" | "call_citizen" => vec![handler],
         "reopened" => vec![of_level, handler],
         // R7.a: nothing came by the day that was named.
         "material_due" | "took_in" => vec![handler],

@@ -117,6 +117,12 @@ impl Relay {
         })
     }
 
+    /// Whether an office's notices reach anybody who is not looking at the desk.
+    #[must_use]
+    pub fn reaches_people(&self, office: OfficeId) -> bool {
+        self.targets.get(&office).is_some_and(|ways| !ways.is_empty())
+    }
+
     /// From now on makes replies to citizens too, and wakes who sends them. Said once.
     pub fn tell_citizens(&self, accounts: Arc<Accounts>, replies: Arc<Wake>) {
         let _ = self.citizens.set((accounts, replies));

@@ -86,7 +86,7 @@ pub(super) fn telephone(closed: &ClosedHours) -> Option<Said> {
 
 fn headline(about: &[&Effect], now: DateTime<Utc>) -> String {
     // The gravest of what happened to a ticket names it.
-    const BY_GRAVITY: [(&str, &str); 15] = [
+    const BY_GRAVITY: [(&str, &str); 16] = [
         ("overdue", "已逾期"),
         ("raised", "已升级"),
         ("date_kept", "期限待带班领导定"),
@@ -99,6 +99,7 @@ fn headline(about: &[&Effect], now: DateTime<Utc>) -> String {
         ("call_citizen", "请打电话告诉群众"),
         ("follow_up", "待跟进"),
         ("person_wanted", "群众要求人工联系"),
+        ("same_matter", "群众说与办结件是一回事"),
         ("withdrawn", "群众撤回"),
         ("grew", "群众补充"),
         ("took_in", "并入一件"),
@@ -106,6 +107,9 @@ fn headline(about: &[&Effect], now: DateTime<Utc>) -> String {
     for (kind, words) in BY_GRAVITY {
         // The latest of its kind: that is the date in force.
         let Some(effect) = about.iter().rfind(|effect| effect.kind == kind) else { continue };
+        if kind == "material_due" && effect.material_came {
+            return "材料已补，待查看".to_owned();
+        }
         if kind != "limit_near" {
             return words.to_owned();
         }

@@ -21,7 +21,7 @@ pub use words::{Words, words};
 use crate::{
     citizen::token::Links,
     clock::Clock,
-    domain::{conversation::grade_options, id::OfficeId},
+    domain::{conversation::grade_options, id::OfficeId, ticket::State},
     lifecycle::Wake,
     offices::{Office, Offices},
     platform::{Accounts, Sending},
@@ -57,6 +57,8 @@ pub const SMS: &str = "sms";
 const ATTEMPT_WITHIN: Duration = Duration::from_secs(60);
 /// What a process that died held is taken over after this.
 const LEASE: TimeDelta = TimeDelta::minutes(3);
+/// What was decided longer ago than this may be over by now.
+const LATE: TimeDelta = TimeDelta::minutes(10);
 /// Of one call on the database.
 const CALL_WITHIN: Duration = Duration::from_secs(10);
 /// The first wait on a path that does not work now; doubles.
@@ -284,9 +286,9 @@ impl Replies {
         if may_at > now {
             return self.move_on(due, &Then::Again(may_at, due.lane.clone())).await;
         }
-        if due.kind == Telling::Raised && !self.is_still_raised(due).await? {
+        let Some(facts) = self.still_true(due).await? else {
             return self.move_on(due, &Then::Failed).await;
-        }
+        };
         let ways = self.ways(due).await?;
         let path = match path::next(|path| ways.has(path, due.kind), &due.before, now) {
             Next::Try(path) => path,
@@ -312,7 +314,9 @@ impl Replies {
             return Ok(());
         }
         let link = self.links.url(office.id, due.ticket, due.created_at);
-        let words = words(&office, due.ticket, due.kind, &due.facts, link.as_deref(), now);
+        // A number that was read off a chat may be somebody else's: whoever has the link can act.
+        let link = link.filter(|_| path != Path::Sms || due.thread.is_none());
+        let words = words(&office, due.ticket, due.kind, &facts, link.as_deref(), now);
         let call = self.send(due, &office, &ways, path, &words, link.as_deref());
         let end = tokio::time::timeout(ATTEMPT_WITHIN, call).await.unwrap_or_else(|_| End {
             outcome: Outcome::Uncertain,
@@ -323,15 +327,44 @@ impl Replies {
         self.end(due, &begun, path, end).await
     }
 
-    /// A rise waits for the office to open: by then the matter may be answered, or higher up.
-    async fn is_still_raised(&self, due: &Due) -> Result<bool, StoreError> {
-        let state = store::within(CALL_WITHIN, async {
+    /// The facts as they are now; `None` for what is over and need not be told any more. What is
+    /// told late, for it waited for the morning, for another path or for the citizen's next message,
+    /// is looked at anew.
+    async fn still_true(&self, due: &Due) -> Result<Option<serde_json::Value>, StoreError> {
+        let late = self.clock.now() - due.created_at > LATE;
+        if !late && due.kind != Telling::Raised {
+            return Ok(Some(due.facts.clone()));
+        }
+        let stands = store::within(CALL_WITHIN, async {
             let mut db = self.pool.acquire().await?;
-            store::citizen::state(&mut db, due.office, due.ticket).await
+            store::citizen::stands(&mut db, due.office, due.ticket).await
         });
-        let presses = state.await?.is_some_and(|state| state.is_pressing());
-        let level = due.facts.get("level").and_then(serde_json::Value::as_i64);
-        Ok(presses && level.is_none_or(|level| i64::from(due.level) <= level))
+        let Some(stands) = stands.await? else { return Ok(None) };
+        let mut facts = due.facts.clone();
+        let level = facts.get("level").and_then(serde_json::Value::as_i64);
+        let holds = match due.kind {
+            Telling::Registered => {
+                // R7.2: who gave them meanwhile is not asked.
+                if facts.get("asks").and_then(serde_json::Value::as_bool) == Some(true) {
+                    facts["asks"] = (!stands.named).into();
+                }
+                stands.state.is_pressing()
+            }
+            Telling::Raised => {
+                let higher = level.is_some_and(|level| i64::from(due.level) > level);
+                stands.state.is_pressing() && !higher
+            }
+            Telling::Claimed | Telling::Reopened => stands.state.is_pressing(),
+            Telling::Awaiting => {
+                matches!(stands.state, State::AwaitingCitizen { .. }) && !stands.material_came
+            }
+            Telling::Resolved => matches!(
+                stands.state,
+                State::Resolved { .. } | State::Evaluated { .. } | State::Closed { .. }
+            ),
+            Telling::Said => true,
+        };
+        Ok(holds.then_some(facts))
     }
 
     async fn ways(&self, due: &Due) -> Result<Ways<'_>, StoreError> {

@@ -127,8 +127,11 @@ pub fn words(
         }
         Telling::Awaiting => {
             let (missing, until) = (text("missing"), at("until"));
-            let by =
-                until.map(|at| format!("请在{}前", said(at))).unwrap_or_else(|| "请".to_owned());
+            // A day that is past when this arrives is no date to name.
+            let by = match until.filter(|at| *at > now) {
+                Some(at) => format!("请在{}前", said(at)),
+                None => "请尽快".to_owned(),
+            };
             let body =
                 format!("您好，{matter}还需要您补充：{missing}。{by}补齐，我们收到后继续办理。");
             ("待补材料", body, format!("请补充：{missing}"), until.unwrap_or(date))

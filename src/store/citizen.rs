@@ -73,6 +73,15 @@ pub async fn message(
     )
     .execute(&mut *db)
     .await?;
+    sqlx::query!(
+        "UPDATE ticket SET material_came_at = $3
+         WHERE office_id = $1 AND ticket = $2 AND state = 'awaiting_citizen'",
+        locked.office.0,
+        locked.number.as_i64(),
+        now
+    )
+    .execute(&mut *db)
+    .await?;
     for (n, attachment) in message.attachments.iter().enumerate() {
         let (office, ticket, seq) = (locked.office, locked.number, locked.events());
         let n = i16::try_from(n).map_err(|_| bad("media", "n"))?;
@@ -400,6 +409,40 @@ pub async fn of_thread(
             })
         })
         .collect()
+}
+
+/// A ticket as far as it decides whether something is still worth telling.
+#[derive(Debug)]
+pub struct Stands {
+    /// Its state.
+    pub state: State,
+    /// Whether something came since it was asked for, while it waits for the citizen.
+    pub material_came: bool,
+    /// Whether name and telephone are known (R7.2).
+    pub named: bool,
+}
+
+/// How a ticket stands; `None` when there is none of this number.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn stands(
+    db: &mut PgConnection,
+    office: OfficeId,
+    ticket: RegisterNumber,
+) -> Result<Option<Stands>, StoreError> {
+    let row = sqlx::query!(
+        r#"SELECT state, state_data, material_came_at IS NOT NULL AS "material_came!",
+                  citizen_name IS NOT NULL AND citizen_phone IS NOT NULL AS "named!"
+           FROM ticket WHERE office_id = $1 AND ticket = $2"#,
+        office.0,
+        ticket.as_i64()
+    )
+    .fetch_optional(db)
+    .await?;
+    let Some(row) = row else { return Ok(None) };
+    let state = super::ticket::state(&row.state, row.state_data)?;
+    Ok(Some(Stands { state, material_came: row.material_came, named: row.named }))
 }
 
 /// Where a ticket stands; `None` when there is none of this number.

@@ -35,6 +35,7 @@ pub(super) fn talk(row: Row) -> Result<Talk, StoreError> {
             let about = number(about)?;
             let question = match question {
                 "old_or_new" => Question::OldOrNew(about),
+                "same_as" => Question::SameAs(about),
                 "grade" => Question::Grade(about),
                 "withdraw" => Question::Withdraw(about),
                 _ => return Err(bad("conversation", "question")),
@@ -74,6 +75,7 @@ pub async fn put(
     let (question, about) = match talk.question.map(|(question, _)| question) {
         None => (None, None),
         Some(Question::OldOrNew(about)) => (Some("old_or_new"), Some(about)),
+        Some(Question::SameAs(about)) => (Some("same_as"), Some(about)),
         Some(Question::Grade(about)) => (Some("grade"), Some(about)),
         Some(Question::Withdraw(about)) => (Some("withdraw"), Some(about)),
     };
@@ -304,6 +306,8 @@ pub struct Matter {
     pub due_at: DateTime<Utc>,
     /// Whether that date is a forecast.
     pub provisional: bool,
+    /// Something came since it was asked for.
+    pub material_came: bool,
 }
 
 impl Matter {
@@ -327,7 +331,8 @@ pub async fn open_matters(
     let rows = sqlx::query!(
         r#"SELECT ticket AS "ticket!", state AS "state!", state_data AS "state_data!",
                   grows AS "grows!", registered_at AS "registered_at!", due_at AS "due_at!",
-                  provisional AS "provisional!"
+                  provisional AS "provisional!",
+                  material_came_at IS NOT NULL AS "material_came!"
            FROM (SELECT * FROM ticket WHERE office_id = $1 AND thread = $2 AND is_open AND grows
                      AND thread IS NOT NULL
                  UNION ALL
@@ -348,6 +353,7 @@ pub async fn open_matters(
                 registered_at: row.registered_at,
                 due_at: row.due_at,
                 provisional: row.provisional,
+                material_came: row.material_came,
             })
         })
         .collect()

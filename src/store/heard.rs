@@ -98,11 +98,16 @@ pub async fn left(
     office: OfficeId,
     app_id: &str,
     citizen: &Correspondent,
+    thread: &str,
     at: DateTime<Utc>,
 ) -> Result<(), StoreError> {
+    // The tickets are the office's record and stay; what was remembered for the next one goes.
     sqlx::query!(
         "WITH forgotten AS (
              DELETE FROM wechat_consent WHERE office_id = $1 AND app_id = $2 AND openid = $3
+         ), remembered AS (
+             UPDATE conversation SET citizen_name = NULL, citizen_phone = NULL, scene = NULL
+             WHERE office_id = $1 AND thread = $5
          )
          INSERT INTO wechat_leaving AS l (office_id, app_id, openid, left_at)
          VALUES ($1, $2, $3, $4)
@@ -111,7 +116,8 @@ pub async fn left(
         office.0,
         app_id,
         citizen.as_str(),
-        at
+        at,
+        thread
     )
     .execute(db)
     .await?;

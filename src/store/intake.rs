@@ -167,6 +167,10 @@ pub struct Growing {
     pub urgent: bool,
     /// How it stands.
     pub stood: Stood,
+    /// R7.2: when its citizen was asked for the name that it still lacks.
+    pub asked_at: Option<DateTime<Utc>>,
+    /// When the staff is told next of what was added.
+    pub growth_told_at: Option<DateTime<Utc>>,
 }
 
 impl Seen {
@@ -205,6 +209,8 @@ pub async fn look(
                t.events AS "events?", t.chain AS "chain?", t.follow_up_at AS open_follow_up_at,
                t.due_at AS "open_due_at?", t.provisional AS "open_provisional?",
                t.urgency AS "urgency?",
+               CASE WHEN t.citizen_name IS NULL THEN t.registered_at END AS asked_for_name_at,
+               t.growth_told_at,
                r.last AS "last?", r.turns AS "turns?", s.staff_id AS "staff_id?",
                c.thread IS NOT NULL AS "talks!", c.question, c.about, c.asked_at, c.next_is_new, c.held AS "held?",
                c.by_itself_at, c.closed_ticket, c.closed_at, c.beside AS "beside?",
@@ -296,6 +302,8 @@ pub async fn look(
                     provisional: row.open_provisional.ok_or(bad("ticket", "provisional"))?,
                     urgent: row.urgency == Some(0),
                     stood: Stood::of(row.state.as_deref().unwrap_or_default()),
+                    asked_at: row.asked_for_name_at,
+                    growth_told_at: row.growth_told_at,
                 }),
             };
             let taken_by = row.staff_id.map(StaffId);
@@ -376,7 +384,8 @@ columns!(
     /// Tickets that grew from `was` events to `events`, column by column.
     Grown {
         office: i32, ticket: i64, urgency: i16, was: i32, events: i32, chain: [u8; 32],
-        name: Option<String>, phone: Option<String>,
+        name: Option<String>, phone: Option<String>, problem: Option<String>,
+        growth_told_at: Option<DateTime<Utc>>, came_at: DateTime<Utc>,
     }
 );
 /// A new ticket with its timers, as the database's type `intake_ticket`.
@@ -435,6 +444,7 @@ pub struct NewEvent<'a> {
     pub asks: Option<bool>,
     pub effect_data: Option<serde_json::Value>,
     pub stood: Option<i16>,
+    pub sent_order: Option<i64>,
 }
 
 // Rows rather than columns: the server makes a list of its own of every array that it unnests, and
@@ -522,11 +532,18 @@ pub async fn write(
             SELECT NOT $13::boolean OR (SELECT count(*) FROM numbers) = cardinality($1) AS yes
         ), grown AS (
             UPDATE ticket SET urgency = i.urgency, events = i.events, chain = i.chain,
-                citizen_name = coalesce(citizen_name, i.name),
-                citizen_phone = coalesce(i.phone, citizen_phone)
+                citizen_name = coalesce(i.name, citizen_name),
+                citizen_phone = coalesce(i.phone, citizen_phone),
+                -- What began without words has its name from the first that come.
+                problem = CASE WHEN ticket.problem LIKE '〔__〕' THEN coalesce(i.problem, ticket.problem)
+                               ELSE ticket.problem END,
+                growth_told_at = coalesce(i.growth_told_at, ticket.growth_told_at),
+                material_came_at = CASE WHEN ticket.state = 'awaiting_citizen' THEN i.came_at END
             FROM unnest($5::int[], $6::bigint[], $7::smallint[], $8::int[], $9::int[],
-                $10::bytea[], $15::text[], $16::text[])
-                AS i(office_id, ticket, urgency, was, events, chain, name, phone)
+                $10::bytea[], $15::text[], $16::text[], $17::text[], $18::timestamptz[],
+                $19::timestamptz[])
+                AS i(office_id, ticket, urgency, was, events, chain, name, phone, problem,
+                    growth_told_at, came_at)
             WHERE ticket.office_id = i.office_id AND ticket.ticket = i.ticket
               AND ticket.events = i.was AND is_open
             RETURNING 1
@@ -549,8 +566,8 @@ pub async fn write(
             FROM happened WHERE (SELECT yes FROM sure)
         ), messages AS (
             INSERT INTO message (office_id, ticket, seq, occurred_at, received_at, text, attachments,
-                raw)
-            SELECT office_id, ticket, seq, occurred_at, at, text, attachments, raw
+                raw, sent_order)
+            SELECT office_id, ticket, seq, occurred_at, at, text, attachments, raw, sent_order
             FROM happened WHERE raw IS NOT NULL AND (SELECT yes FROM sure)
         ), media AS (
             INSERT INTO media (office_id, ticket, seq, n, kind, source, reference, state,
@@ -595,6 +612,9 @@ pub async fn write(
         &n.turns,
         &g.name as &[Option<String>],
         &g.phone as &[Option<String>],
+        &g.problem as &[Option<String>],
+        &g.growth_told_at as &[Option<DateTime<Utc>>],
+        &g.came_at,
     )
     .fetch_one(db)
     .await?;

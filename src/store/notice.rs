@@ -24,6 +24,8 @@ pub struct Effect {
     pub channel: String,
     /// R7.e: fixed once, so the ticket's is the effect's.
     pub accountable: Option<StaffId>,
+    /// Something came since it was asked for.
+    pub material_came: bool,
 }
 
 /// What of an office may be told now.
@@ -83,6 +85,15 @@ pub async fn bring_forward(
         office.0,
         to
     )
+    .execute(&mut *db)
+    .await?;
+    // What is added after that is told anew.
+    sqlx::query!(
+        "UPDATE ticket SET growth_told_at = $2
+         WHERE office_id = $1 AND is_open AND growth_told_at > $2",
+        office.0,
+        to
+    )
     .execute(db)
     .await?;
     Ok(())
@@ -111,9 +122,10 @@ pub async fn take_effects(
              RETURNING office_id, outbox_id, kind, ticket, urgent, data)
            SELECT outbox_id AS "outbox_id!", kind AS "kind!", o.ticket AS "ticket!",
                   urgent AS "urgent!", data AS "data!", due_at, provisional, level, channel,
-                  accountable
+                  accountable, material_came_at
            FROM taken o CROSS JOIN LATERAL (
-               SELECT due_at, provisional, level, channel, accountable FROM ticket t
+               SELECT due_at, provisional, level, channel, accountable, material_came_at
+               FROM ticket t
                WHERE t.office_id = o.office_id AND t.ticket = o.ticket LIMIT 1) t"#,
         office.0,
         now,
@@ -143,6 +155,7 @@ pub async fn take_effects(
                 level: level.ok_or(bad("outbox", "data"))?,
                 channel: row.channel,
                 accountable: row.accountable.map(StaffId),
+                material_came: row.material_came_at.is_some(),
             })
         })
         .collect()

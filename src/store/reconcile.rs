@@ -124,8 +124,9 @@ pub async fn counted(
         r#"SELECT count(*) AS "calls!", coalesce(sum((
                SELECT count(*) FROM call_recording r
                WHERE r.office_id = $1 AND r.source = c.source AND r.call_key = c.call_key
-                 AND r.seq IS NOT NULL AND NOT EXISTS (SELECT FROM message m
-                     WHERE m.office_id = r.office_id AND m.ticket = r.ticket AND m.seq = r.seq))),
+                 AND r.seq IS NOT NULL AND (SELECT m.seq FROM message m
+                     WHERE m.office_id = r.office_id AND m.ticket = r.ticket AND m.seq = r.seq
+                     LIMIT 1) IS NULL)),
                0)::bigint AS "lost!"
            FROM call c
            WHERE office_id = $1 AND told_at >= $3 AND told_at < $4 AND source = $2"#,

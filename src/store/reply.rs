@@ -115,6 +115,19 @@ pub async fn add(
         &new.next_try_at,
         now
     )
+    .execute(&mut *db)
+    .await?;
+    // Whoever is told something may answer that: a question of ours that was asked before ends, where
+    // its answer could not be taken back.
+    sqlx::query!(
+        "UPDATE conversation c SET question = NULL, about = NULL, asked_at = NULL
+         FROM unnest($2::bigint[]) AS i(ticket)
+         CROSS JOIN LATERAL (SELECT thread FROM ticket t
+             WHERE t.office_id = $1 AND t.ticket = i.ticket LIMIT 1) t
+         WHERE c.office_id = $1 AND c.thread = t.thread AND c.question IN ('grade', 'withdraw')",
+        office.0,
+        &new.ticket
+    )
     .execute(db)
     .await?;
     Ok(())
@@ -152,7 +165,8 @@ pub struct Tried {
 
 /// Takes due replies of these lanes, each with room for so many: counts the attempt and holds each
 /// until `lease_until`, so that a replica that dies on the way loses nothing. What a citizen is told
-/// of one ticket goes in its order: a later one waits for an earlier one that is under way or due.
+/// of one ticket goes in its order: a later one waits for an earlier one that is due, under way, or
+/// was tried and has not ended.
 ///
 /// # Errors
 /// [`StoreError`].
@@ -176,7 +190,10 @@ pub async fn take(
                    AND NOT EXISTS (SELECT FROM reply e
                        WHERE e.office_id = r.office_id AND e.ticket = r.ticket
                          AND e.reply_id < r.reply_id
-                         AND e.state = 'pending' AND e.next_try_at <= $2)
+                         AND e.state = 'pending'
+                         AND (e.next_try_at <= $2 OR EXISTS (SELECT FROM reply_attempt a
+                             WHERE a.office_id = e.office_id AND a.reply_id = e.reply_id
+                               AND a.attempt > e.tried_before)))
                  ORDER BY r.next_try_at LIMIT room.free
                  FOR UPDATE SKIP LOCKED) d
          ), held AS (

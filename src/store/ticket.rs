@@ -51,6 +51,8 @@ pub struct Whole {
     pub cause: Option<Cause>,
     /// From when its limits run, where that is no longer acceptance.
     pub runs_from: Option<DateTime<Utc>>,
+    /// Whether something came since it was asked for, while it waits for the citizen.
+    pub material_came: bool,
     pub messages: Vec<MessageRow>,
     pub events: Vec<EventRow>,
 }
@@ -66,7 +68,8 @@ pub async fn whole(
 ) -> Result<Option<Whole>, StoreError> {
     let Some(row) = queue::by_number(db, office, ticket).await? else { return Ok(None) };
     let stands = sqlx::query!(
-        "SELECT state, state_data, cause, runs_from FROM ticket WHERE office_id = $1 AND ticket = $2",
+        "SELECT state, state_data, cause, runs_from, material_came_at FROM ticket
+         WHERE office_id = $1 AND ticket = $2",
         office.0,
         ticket.as_i64()
     )
@@ -90,6 +93,7 @@ pub async fn whole(
         state: state(&stands.state, stands.state_data).ok(),
         cause: cause(stands.cause)?,
         runs_from: stands.runs_from,
+        material_came: stands.material_came_at.is_some(),
         messages,
         events,
     }))
@@ -107,7 +111,7 @@ pub async fn messages(
 ) -> Result<Vec<MessageRow>, StoreError> {
     let messages = sqlx::query!(
         "SELECT seq, occurred_at, received_at, text, attachments FROM message
-         WHERE office_id = $1 AND ticket = $2 ORDER BY occurred_at, seq",
+         WHERE office_id = $1 AND ticket = $2 ORDER BY occurred_at, sent_order, seq",
         office.0,
         ticket.as_i64()
     )
@@ -305,7 +309,8 @@ pub async fn write(
     let done = sqlx::query!(
         "UPDATE ticket SET state = $3, state_data = $4, level = $5, due_at = $6, provisional = $7,
             accountable = $8, cause = $9, overdue = $10, outcome = $11, events = $12, chain = $13,
-            calendar_version = $14, unit = $15, runs_from = $16
+            calendar_version = $14, unit = $15, runs_from = $16,
+            material_came_at = CASE WHEN $17 THEN NULL ELSE material_came_at END
          WHERE office_id = $1 AND ticket = $2 AND events = $12 - 1",
         locked.office.0,
         locked.number.as_i64(),
@@ -322,7 +327,9 @@ pub async fn write(
         link.0.as_slice(),
         locked.calendar_version,
         unit.map(|id| id.0),
-        *runs_from
+        *runs_from,
+        // Asked for anew: what came before is not it.
+        matches!(happened, Happened::AwaitingCitizen { .. })
     )
     .execute(&mut *db)
     .await?;
@@ -843,13 +850,36 @@ pub async fn originals(
     Ok(sqlx::query_as!(
         Original,
         "SELECT seq, occurred_at, received_at, text, attachments, raw FROM message
-         WHERE office_id = $1 AND ticket = $2 AND seq = ANY($3) ORDER BY occurred_at, seq",
+         WHERE office_id = $1 AND ticket = $2 AND seq = ANY($3) ORDER BY occurred_at, sent_order, seq",
         office.0,
         ticket.as_i64(),
         seqs
     )
     .fetch_all(db)
     .await?)
+}
+
+/// R7.2: what the form says of its citizen.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn correct_contact(
+    db: &mut PgConnection,
+    office: OfficeId,
+    ticket: RegisterNumber,
+    (name, phone): (Option<&str>, Option<&str>),
+) -> Result<(), StoreError> {
+    let done = sqlx::query!(
+        "UPDATE ticket SET citizen_name = $3, citizen_phone = $4
+         WHERE office_id = $1 AND ticket = $2",
+        office.0,
+        ticket.as_i64(),
+        name,
+        phone
+    )
+    .execute(db)
+    .await?;
+    super::changed("ticket", &done, 1)
 }
 
 /// How many messages a ticket has.

@@ -10,7 +10,11 @@ use chrono::{DateTime, TimeDelta, Utc};
 use futures::future::join_all;
 use intake_gateway::{
     clock::Clock,
-    domain::{event::Actor, register::RegisterNumber, ticket::Outcome},
+    domain::{
+        event::Actor,
+        register::RegisterNumber,
+        ticket::{NewLimit, Outcome},
+    },
     secret, store,
 };
 use sqlx::Connection;
@@ -179,7 +183,14 @@ async fn a_photo_without_words_is_registered_by_itself_after_ten_minutes() {
         "SELECT count(*) FROM outbox WHERE kind = 'registered' AND data->>'tell_citizen' = 'true'";
     assert_eq!(number(&gateway.pool, told).await, 1, "the citizen is told the number");
     // From then on it is an open matter like any other.
+    let named = gateway.api("/tickets/BCS-2026-000001").await.json();
+    assert_eq!(named["problem"], "〔图片〕");
     assert!(says(&gateway, "楼道的灯坏了", "2").await.contains("补充到您的反映 BCS-2026-000001"));
+    let named = gateway.api("/tickets/BCS-2026-000001").await.json();
+    assert_eq!(named["problem"], "楼道的灯坏了", "the first words name it");
+    says(&gateway, "三楼也坏了", "3").await;
+    let named = gateway.api("/tickets/BCS-2026-000001").await.json();
+    assert_eq!(named["problem"], "楼道的灯坏了");
     is_sound(&gateway).await;
 }
 
@@ -366,6 +377,15 @@ async fn r7_2_name_and_telephone_are_asked_for_once_and_recognised_in_what_follo
     assert!(reply.contains("BCS-2026-000002") && !reply.contains("姓名"), "{reply}");
     let ticket = gateway.api("/tickets/BCS-2026-000002").await.json();
     assert_eq!(ticket["citizen"]["phone"], "13900001234");
+    // Somebody else's number in what follows is not theirs; a new one of their own is.
+    says(&gateway, "中介电话13812345678，骗了我3000元", "5").await;
+    let phone = async || {
+        let ticket = gateway.api("/tickets/BCS-2026-000002").await.json();
+        ticket["citizen"]["phone"].as_str().map(str::to_owned)
+    };
+    assert_eq!(phone().await.as_deref(), Some("13900001234"));
+    says(&gateway, "我的手机换成13700001234了", "6").await;
+    assert_eq!(phone().await.as_deref(), Some("13700001234"));
     // Given with the first words, it is not asked for at all.
     let reply = gateway.wechat("oOther", "我叫李娜，13900005678，工资没发", "4").await.reply();
     assert!(!reply.contains("请回复您的姓名"), "{reply}");
@@ -538,6 +558,11 @@ async fn a_matter_is_withdrawn_after_a_confirmation_only() {
     says(&gateway, "楼道的灯坏了", "2").await;
     assert!(says(&gateway, "撤回", "3").await.contains("确定撤回请回复"));
     assert!(says(&gateway, "不", "4").await.contains("继续办理"));
+    says(&gateway, "撤回", "10").await;
+    assert!(says(&gateway, "好的", "11").await.contains("确定撤回请回复"), "meant for whom?");
+    gateway.clock.set(gateway.clock.now() + TimeDelta::minutes(31));
+    let late = says(&gateway, "确认", "12").await;
+    assert!(late.contains("补充到您的反映 BCS-2026-000001"), "{late}");
     says(&gateway, "撤回", "5").await;
     let withdrawn = says(&gateway, "确认", "6").await;
     assert!(withdrawn.contains("BCS-2026-000001 已按您的意思撤回"), "{withdrawn}");
@@ -588,7 +613,18 @@ async fn who_asks_for_a_person_is_told_how_and_the_handler_is_told_too() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn rd3_2_who_is_in_danger_is_told_that_somebody_is_told_now() {
-    let gateway = Spec::at(at("2026-11-28 22:14")).start().await;
+    // Nobody is reached but who looks at the desk: nothing is promised.
+    let alone = Spec::at(at("2026-11-28 22:14")).start().await;
+    let reply = says(&alone, "再拖下去我就跳楼", "1").await;
+    assert!(!reply.contains("通知值班领导") && reply.contains("110"), "{reply}");
+    alone.stop().await;
+    let gateway = Spec::at(at("2026-11-28 22:14"))
+        .with(
+            "[[notify]]\noffice = 'tieling'\nname = 'hook'\nkind = 'webhook'\n\
+             url = 'http://127.0.0.1:9/'\nsecret = 'hook-secret'\nallow_host = '127.0.0.1'\n",
+        )
+        .start()
+        .await;
     let reply = says(&gateway, "再拖下去我就跳楼", "1").await;
     assert!(reply.starts_with("您说的情况紧急，我们马上通知值班领导"), "{reply}");
     assert!(reply.contains("BCS-2026-000001"), "{reply}");
@@ -615,6 +651,130 @@ async fn a_burst_on_an_open_matter_tells_its_handler_once() {
     let notices = "SELECT count(*) FROM notice WHERE title LIKE '%群众补充%'";
     until("the burst is told", async || number(&gateway.pool, notices).await == 1).await;
     assert!(number_in(&says(&gateway, "进度", "9").await).starts_with("BCS-2026-000001"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_burst_that_takes_a_while_tells_its_handler_once_and_what_follows_again() {
+    let gateway = open_day().await;
+    says(&gateway, "楼道的灯坏了", "1").await;
+    let began = gateway.clock.now();
+    let effects = "SELECT count(*) FROM outbox WHERE kind = 'grew'";
+    for (id, after, expected) in
+        [("2", 0, 1), ("3", 10, 1), ("4", 20, 1), ("5", 31, 2), ("6", 40, 2)]
+    {
+        let now = began + TimeDelta::seconds(after);
+        gateway.clock.set(now);
+        sends(&gateway, &photo(now, id)).await;
+        assert_eq!(number(&gateway.pool, effects).await, expected, "after {after} s");
+    }
+    // Thanks are worth nobody's while; a number may answer what the handler asked.
+    gateway.clock.set(began + TimeDelta::minutes(5));
+    says(&gateway, "好的", "7").await;
+    assert_eq!(number(&gateway.pool, effects).await, 2);
+    says(&gateway, "3", "8").await;
+    assert_eq!(number(&gateway.pool, effects).await, 3);
+    is_sound(&gateway).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn messages_of_one_second_stand_in_the_order_in_which_they_were_sent() {
+    let gateway = open_day().await;
+    says(&gateway, "楼道的灯坏了", "100").await;
+    let now = gateway.clock.now() + TimeDelta::seconds(1);
+    let text = |id: u64, words: &str| {
+        let fields =
+            format!("<MsgType>text</MsgType><Content>{words}</Content><MsgId>{id}</MsgId>");
+        message(now, &fields)
+    };
+    for (id, words) in [(9_000_000_000_000_000_003, "三"), (999, "一"), (1000, "二")] {
+        sends(&gateway, &text(id, words)).await;
+    }
+    let ticket = gateway.api("/tickets/BCS-2026-000001").await.json();
+    let texts: Vec<&str> = ticket["messages"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|m| m["text"].as_str().unwrap())
+        .collect();
+    assert_eq!(texts, ["楼道的灯坏了", "一", "二", "三"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_after_what_was_kept_registered_itself_still_says_which_matter_it_is() {
+    let gateway = open_day().await;
+    says(&gateway, "楼道的灯坏了", "1").await;
+    close(&gateway, 1).await;
+    says(&gateway, "灯又坏了", "2").await;
+    gateway.clock.set(at("2026-11-24 09:25"));
+    assert_eq!(gateway.app.waits.step().await.unwrap(), 1);
+    let same = says(&gateway, "1", "3").await;
+    assert!(same.contains("BCS-2026-000002 说的就是 BCS-2026-000001"), "{same}");
+    assert_eq!(says(&gateway, "1", "3").await, same);
+    let told = "SELECT count(*) FROM outbox WHERE kind = 'same_matter'";
+    assert_eq!(number(&gateway.pool, told).await, 1);
+    assert_eq!(messages(&gateway, 2).await, 1, "the answer itself is no message");
+    let more = says(&gateway, "三楼也不亮", "4").await;
+    assert!(more.contains("补充到您的反映 BCS-2026-000002"), "{more}");
+    is_sound(&gateway).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_the_platform_does_not_bring_is_asked_for_by_another_way() {
+    let gateway = open_day().await;
+    let file = |id: &str| {
+        let fields = format!(
+            "<MsgType>file</MsgType><Title>合同.pdf</Title><Description>d</Description>\
+             <FileKey>k</FileKey><FileMd5>m</FileMd5><FileTotalLen>1</FileTotalLen><MsgId>{id}</MsgId>"
+        );
+        message(gateway.clock.now(), &fields)
+    };
+    let reply = sends(&gateway, &file("1")).await;
+    assert!(reply.contains("收不到文件") && reply.contains("用文字说明"), "{reply}");
+    says(&gateway, "工资没发", "2").await;
+    let reply = sends(&gateway, &file("3")).await;
+    assert!(reply.contains("BCS-2026-000001"), "{reply}");
+    let noted = "SELECT count(*) FROM event WHERE kind = 'file_not_taken'";
+    assert_eq!(number(&gateway.pool, noted).await, 1, "the handler sees that one was sent");
+    is_sound(&gateway).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_asked_for_and_came_is_not_demanded_again() {
+    let gateway = open_day().await;
+    says(&gateway, "社保卡办不下来", "1").await;
+    let by = intake_gateway::domain::id::StaffId(1);
+    let until = at("2026-11-26 16:30");
+    change(&gateway, 1, |_| (), |t| t.claim(by).unwrap()).await;
+    change(&gateway, 1, |_| (), |t| t.await_citizen("身份证复印件", until).unwrap()).await;
+    let asked = says(&gateway, "进度", "2").await;
+    assert!(asked.contains("等您补充：身份证复印件"), "{asked}");
+    let came = sends(&gateway, &photo(gateway.clock.now(), "3")).await;
+    assert!(came.contains("经办人查看后"), "{came}");
+    let stands = says(&gateway, "进度", "4").await;
+    assert!(stands.contains("您补充的已经收到") && !stands.contains("等您补充"), "{stands}");
+    // Asked for something else: what came before is not it.
+    let limit = NewLimit { runs_from: until, due_at: until, provisional: false };
+    change(&gateway, 1, |_| (), |t| t.resume(limit).unwrap()).await;
+    change(&gateway, 1, |_| (), |t| t.await_citizen("户口本", until).unwrap()).await;
+    let again = says(&gateway, "进度", "5").await;
+    assert!(again.contains("等您补充：户口本"), "{again}");
+    is_sound(&gateway).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_menus_first_entry_does_not_part_what_belongs_together() {
+    let gateway = open_day().await;
+    let now = gateway.clock.now();
+    assert!(sends(&gateway, &tapped(now, "REPORT")).await.contains("请直接在这里用文字说明"));
+    says(&gateway, "楼道的灯坏了", "1").await;
+    let told = sends(&gateway, &tapped(now + TimeDelta::seconds(1), "REPORT")).await;
+    assert!(told.contains("BCS-2026-000001 正在办理") && told.contains("新诉求"), "{told}");
+    assert!(says(&gateway, "三楼的", "2").await.contains("补充到您的反映 BCS-2026-000001"));
+    // 新诉求, and then how to reach them: no matter of its own.
+    says(&gateway, "新诉求", "3").await;
+    let contact = says(&gateway, "王芳 13900001234", "4").await;
+    assert!(contact.contains("已记下您的联系方式"), "{contact}");
+    assert_eq!(tickets(&gateway).await, 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

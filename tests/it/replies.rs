@@ -814,6 +814,49 @@ async fn officers_words_go_at_any_hour_and_what_happens_by_itself_waits_for_the_
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_over_by_the_time_it_can_be_told_is_not_told() {
+    let world = World::at("2026-11-24 22:00").await;
+    let ticket = world.writes().await;
+    let registered = json!({ "tell_citizen": true, "asks": true });
+    world.effect("registered", ticket, &registered).await;
+    world.step().await;
+    // Given meanwhile, it is not asked for in the morning.
+    let mut db = world.gateway.pool.acquire().await.unwrap();
+    sql(&mut db, "UPDATE ticket SET citizen_name = '王芳', citizen_phone = '13900001234'").await;
+    world.gateway.clock.set(at("2026-11-25 08:00"));
+    world.step().await;
+    assert_eq!(world.told().len(), 1);
+    let told = &world.told()[0].text;
+    assert!(told.contains("已登记") && !told.contains("姓名"), "{told}");
+
+    // Withdrawn in the night: nobody is told in the morning that work begins.
+    world.gateway.clock.set(at("2026-11-25 22:00"));
+    world.effect("registered", ticket, &registered).await;
+    world.step().await;
+    let state = "UPDATE ticket SET state = 'resolved', outcome = 'withdrawn', state_data =
+                 '{\"outcome\": {\"outcome\": \"withdrawn\"}, \"opinion\": \"\", \"answer\": \"\"}'";
+    sql(&mut db, state).await;
+    world.gateway.clock.set(at("2026-11-26 08:00"));
+    world.step().await;
+    assert_eq!(world.told().len(), 1);
+
+    // Asked for, and brought before anybody could be told.
+    let awaiting = "UPDATE ticket SET state = 'awaiting_citizen', outcome = NULL, state_data =
+        '{\"missing\": \"身份证\", \"until\": \"2026-11-27T08:30:00Z\", \"units\": []}',
+        material_came_at = '2026-11-26 08:05+08'";
+    sql(&mut db, awaiting).await;
+    let asked = json!({ "missing": "身份证", "until": "2026-11-27T16:30:00+08:00" });
+    world.effect("awaiting", ticket, &asked).await;
+    sql(&mut db, "UPDATE outbox SET created_at = '2026-11-26 07:30+08' WHERE kind = 'awaiting'")
+        .await;
+    world.gateway.app.relay.step().await.unwrap();
+    world.gateway.clock.set(at("2026-11-26 08:30"));
+    world.step().await;
+    assert_eq!(world.told().len(), 1, "{:?}", world.told());
+    world.gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn two_replicas_tell_each_thing_once() {
     let world = World::at("2026-11-24 09:00").await;
     let mut tickets = Vec::new();

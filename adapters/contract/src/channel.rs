@@ -126,6 +126,8 @@ pub struct Receipt {
     pub page: Option<String>,
     /// RD3.2: the words made it an emergency, of which the lead on duty is told at any hour.
     pub alarms: bool,
+    /// Whether somebody is reached then: there are robots or mailboxes, not only the desk's pages.
+    pub alarm_reaches: bool,
 }
 
 /// Where one of a citizen's matters stands: facts, not words.
@@ -148,6 +150,9 @@ pub struct Standing {
     pub late: bool,
     /// What the citizen is asked for, and by when.
     pub missing: Option<(String, DateTime<Utc>)>,
+    /// Whether something came since.
+    #[serde(default)]
+    pub came: bool,
     /// The citizen's page of it, where there is one.
     pub page: Option<String>,
 }
@@ -179,6 +184,11 @@ pub enum Said {
         by_itself_at: DateTime<Utc>,
         /// It was asked before.
         again: bool,
+    },
+    /// What comes next is added to this matter, unless they say that it is another one.
+    AddOrNew {
+        /// The one that is open.
+        number: String,
     },
     /// What comes next is registered as another matter.
     NextIsNew {
@@ -230,6 +240,20 @@ pub enum Said {
     },
     /// There is nothing open that could be withdrawn.
     NothingToWithdraw,
+    /// What was registered by itself is about a closed matter: the handler was told.
+    SameMatter {
+        /// What was registered.
+        number: String,
+        /// The closed matter.
+        of: String,
+    },
+    /// The platform brings no files: how to send one all the same.
+    NoFiles {
+        /// The open matter.
+        number: Option<String>,
+        /// Where it can be sent.
+        page: Option<String>,
+    },
     /// How to reach a person.
     Person {
         /// The open matter whose handler was told.

@@ -109,6 +109,8 @@ pub enum Meaning {
 pub enum Command {
     /// 新诉求: what comes next is another matter than the open one.
     NewMatter,
+    /// 我要反映: I want to report something; which matter it is shows from what follows.
+    Report,
     /// 进度: where do my matters stand.
     Progress,
     /// 评价: I want to judge the result (R7.d).
@@ -119,6 +121,8 @@ pub enum Command {
     Person,
     /// 帮助: what can I do here.
     Help,
+    /// A file was sent, of which the platform brings the name only.
+    File,
     /// Came by the QR code of a counter or a township, named so; the account is new to them or not.
     Arrived {
         /// The code's scene.

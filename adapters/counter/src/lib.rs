@@ -117,7 +117,8 @@ impl Entry {
 }
 
 /// A number that somebody could dial: digits with the usual separators, an extension after `转`.
-fn is_phone(text: &str) -> bool {
+#[must_use]
+pub fn is_phone(text: &str) -> bool {
     let digits = text.chars().filter(char::is_ascii_digit).count();
     let usual = |c: char| {
         c.is_ascii_digit()

@@ -185,6 +185,7 @@ fn new_is_202_and_a_repeat_200_with_the_same_number() {
         asks_contact: false,
         page: None,
         alarms: false,
+        alarm_reaches: false,
     };
     let answer = |outcome: Outcome| match signed(BODY, TIMESTAMP) {
         Ok(Verified::Submit { respond, .. }) => respond(&outcome, at(TIMESTAMP)),

@@ -150,6 +150,7 @@ struct Correspondent {
 
 impl Correspondent {
     fn answer(&self, content: String, now: DateTime<Utc>) -> Answer {
+        let content = within(content);
         let xml = Reply::Text { content }.xml(&self.citizen, &self.original_id, now.timestamp());
         let body = match &self.key {
             None => xml,
@@ -161,6 +162,22 @@ impl Correspondent {
         };
         Answer { status: 200, content_type: "text/xml; charset=utf-8", body: body.into_bytes() }
     }
+}
+
+/// In bytes, as of a message that is sent later: of a longer answer the platform may show nothing.
+const ANSWER_LIMIT: usize = 2048;
+
+/// What is longer ends after a whole line or sentence, so that no link is torn.
+fn within(content: String) -> String {
+    const CUT: &str = "\n……（内容较长，其余请点菜单“查进度”，或来电询问）";
+    if content.len() <= ANSWER_LIMIT {
+        return content;
+    }
+    let head = &content[..content.floor_char_boundary(ANSWER_LIMIT - CUT.len())];
+    let end = head
+        .rfind(['\n', '。'])
+        .map_or(head.len(), |at| at + head[at..].chars().next().map_or(0, char::len_utf8));
+    format!("{}{CUT}", head[..end].trim_end())
 }
 
 const BODY_LIMIT: usize = 64 * 1024;
@@ -290,7 +307,6 @@ impl WechatChannel {
         let success = || Ok(Verified::Answer(Answer::text(200, "success")));
         let says = |words: String| Ok(Verified::Answer(to.answer(words, now)));
         match &inbound.content {
-            Content::Message { message: Message::File { .. }, .. } => says(self.words.no_files()),
             Content::Message { .. } => match self.submission(&inbound, xml) {
                 Some(submission) => Ok(self.submit(submission, to)),
                 // A message that says nothing: an empty text.
@@ -317,7 +333,14 @@ impl WechatChannel {
                 _ => success(),
             },
             Content::Unknown { .. } => {
-                Ok(self.quarantined(inbound.identity(), "unknown_type", xml))
+                // Somebody said something, and reads that a person will look at it.
+                let kept = self.quarantined(inbound.identity(), "unknown_type", xml);
+                Ok(match kept {
+                    Verified::Quarantine(item, _) => {
+                        Verified::Quarantine(item, to.answer(self.words.kept_for_staff(), now))
+                    }
+                    other => other,
+                })
             }
         }
     }
@@ -374,12 +397,14 @@ impl WechatChannel {
                 let label = [title.as_str(), description].join(" ").trim().to_owned();
                 (String::new(), one(AttachmentKind::Link, url, Some(label)))
             }
-            Message::File { .. } => return None,
+            Message::File { .. } => (String::new(), Vec::new()),
         };
-        if clean_text(&text).trim().is_empty() && attachments.is_empty() {
+        let meaning = meaning::of(message);
+        let says_nothing = clean_text(&text).trim().is_empty() && attachments.is_empty();
+        if says_nothing && !matches!(meaning, Meaning::Command(_)) {
             return None;
         }
-        Some(self.submission_of(inbound, xml, meaning::of(message), text, attachments))
+        Some(self.submission_of(inbound, xml, meaning, text, attachments))
     }
 
     fn submission_of(

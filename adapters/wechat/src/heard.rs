@@ -28,7 +28,10 @@ impl Inbound {
             _ => {}
         }
         if let Content::Event(event) = &self.content {
-            if event.kind == EventKind::Unsubscribe {
+            // Who takes the authorisation back, or gives the account up, is forgotten as who leaves.
+            let revoked =
+                event.kind == EventKind::PrivacyChange && event.name != "user_info_modified";
+            if event.kind == EventKind::Unsubscribe || revoked {
                 news.push(News::Left);
             }
             let consents = event.consents().into_iter();

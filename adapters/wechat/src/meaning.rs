@@ -8,9 +8,8 @@ use intake_contract::{Command, Meaning, clean_text};
 /// What the text as a whole asks for, without marks around it.
 fn command(text: &str) -> Option<Command> {
     Some(match text {
-        "新诉求" | "新的诉求" | "新反映" | "新问题" | "我要反映" => {
-            Command::NewMatter
-        }
+        "我要反映" => Command::Report,
+        "新诉求" | "新的诉求" | "新反映" | "新问题" => Command::NewMatter,
         "进度" | "查进度" | "查询进度" | "进度查询" | "办理进度" | "查询" => {
             Command::Progress
         }
@@ -43,6 +42,7 @@ pub(crate) fn of_event(event: &Event) -> Option<Command> {
 /// What a menu entry's key asks for; `None` for keys of somebody else.
 fn menu(key: &str) -> Option<Command> {
     Some(match key {
+        "REPORT" => Command::Report,
         "NEW" => Command::NewMatter,
         "PROGRESS" => Command::Progress,
         "EVALUATE" => Command::Evaluate,
@@ -63,7 +63,7 @@ pub(crate) fn of(message: &Message) -> Meaning {
         // Spoken or shown: it can state anything, and nobody here can tell that it does not.
         Message::Voice { .. } | Message::Video { .. } => Meaning::Statement,
         Message::Image { .. } | Message::Location { .. } | Message::Link { .. } => Meaning::Bare,
-        Message::File { .. } => Meaning::Greeting,
+        Message::File { .. } => Meaning::Command(Command::File),
     }
 }
 

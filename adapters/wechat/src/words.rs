@@ -28,10 +28,6 @@ impl ServiceWords {
         )
     }
 
-    pub(crate) fn no_files(&self) -> String {
-        "抱歉，公众号收不到文件。请把材料拍成照片发来，或者用文字说明。".to_owned()
-    }
-
     pub(crate) fn kept_for_staff(&self) -> String {
         "已收到您的消息，工作人员会查看并处理。".to_owned()
     }
@@ -74,6 +70,9 @@ impl ServiceWords {
                     clock(*by_itself_at)
                 )
             }
+            Said::AddOrNew { number } => format!(
+                "您的反映 {number} 正在办理。要补充，直接在这里发给我们；要反映另一件事，请先回复“新诉求”。"
+            ),
             Said::NextIsNew { number } => format!(
                 "好的。您接下来发的内容会另登记一件，和 {number} 分开办理。请说明：办什么事、在哪里办、卡在哪一步。"
             ),
@@ -116,6 +115,23 @@ impl ServiceWords {
                 format!("{number} 已按您的意思撤回。以后还有困难，随时在这里告诉我们。")
             }
             Said::NotWithdrawn { number } => format!("好的，{number} 继续办理。"),
+            Said::SameMatter { number, of } => {
+                format!("已记下：{number} 说的就是 {of} 那件事，经办人会放在一起办理。")
+            }
+            Said::NoFiles { number, page: link } => {
+                let then = match (number, link) {
+                    (Some(number), Some(link)) => {
+                        format!(
+                            "，或者打开下面的页面，把文件上传到 {number}。\n上传材料：{link}/more"
+                        )
+                    }
+                    (Some(number), None) => {
+                        format!("，或者用文字说明，都会补充到 {number}。")
+                    }
+                    (None, _) => "，或者用文字说明。".to_owned(),
+                };
+                format!("抱歉，公众号收不到文件。请把材料拍成照片发来{then}")
+            }
             Said::NothingToWithdraw => "您在这里没有可以撤回的反映。".to_owned(),
             Said::Person { number: Some(number) } => format!(
                 "已记在 {number} 上，工作人员上班时会看到并联系您。着急的话，{}{}",
@@ -155,10 +171,14 @@ impl ServiceWords {
         };
         let number = &receipt.number;
         // The relay tells them as soon as this is answered; a promise of Monday would be cruel here.
-        let alarm = if receipt.alarms {
-            "您说的情况紧急，我们马上通知值班领导。有生命危险时，请立即拨打 110 或 120。"
-        } else {
-            ""
+        let alarm = match (receipt.alarms, receipt.alarm_reaches) {
+            (true, true) => {
+                "您说的情况紧急，我们马上通知值班领导。有生命危险时，请立即拨打 110 或 120。"
+            }
+            (true, false) => {
+                "您说的情况紧急，请不要只在这里等：有生命危险时，请立即拨打 110 或 120。"
+            }
+            _ => "",
         };
         let told = match kept {
             Kept::AppendedContact => {
@@ -192,6 +212,15 @@ impl ServiceWords {
     }
 }
 
+/// A list of what is missing may be long; the rest of it stands on the page.
+fn briefly(text: &str) -> String {
+    const CHARS: usize = 150;
+    match text.char_indices().nth(CHARS) {
+        None => text.to_owned(),
+        Some((end, _)) => format!("{}……", &text[..end]),
+    }
+}
+
 /// A link on a line of its own.
 fn page(what: &str, link: Option<&str>) -> String {
     link.map(|link| format!("\n{what}：{link}")).unwrap_or_default()
@@ -209,10 +238,13 @@ fn stands(standing: &Standing) -> String {
     match standing.state.as_str() {
         "registered" => format!("已登记，等待办理，{due}"),
         "awaiting_citizen" => match &standing.missing {
+            Some(_) if standing.came => "您补充的已经收到，等经办人查看".to_owned(),
             Some((missing, until)) if standing.late => {
+                let missing = briefly(missing);
                 format!("等您补充：{missing}，原定{}前，已经过了，还能补，请尽快", said(*until))
             }
             Some((missing, until)) => {
+                let missing = briefly(missing);
                 format!("等您补充：{missing}，请在{}前补来", said(*until))
             }
             None => "等您补充材料".to_owned(),

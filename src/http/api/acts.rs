@@ -79,6 +79,7 @@ fn refusal(error: DeskError) -> Problem {
         DeskError::NoWorkingDay => wrong(format!(
             "until is a working day to come, as 2026-12-02; without it the office waits {DAYS_TO_BRING} working days"
         )),
+        DeskError::NoPhone => wrong("not a telephone number".to_owned()),
         DeskError::TooLong => wrong(format!("a text has {LONGEST_TEXT} characters at most")),
         DeskError::NoMessage => wrong("messages are seq of messages of this ticket".to_owned()),
         DeskError::NothingStays => wrong("one message must stay".to_owned()),

@@ -17,16 +17,19 @@ use axum::{extract::State as Of, http::StatusCode, response::Response};
 /// What a page shows of the citizen's own words, in characters.
 const PROBLEM: usize = 60;
 /// So many steps are shown, the newest first.
-const STEPS: usize = 40;
-/// Of so many the words are shown whole; of older ones so many characters.
-const WHOLE: usize = 4;
-const SHORT: usize = 120;
+const STEPS: usize = 24;
+/// Of the steps the words are shown so far, in bytes altogether; of those beyond so many characters
+/// each. With the answer and what is asked above, which are never cut, the page stays small.
+const TOLD: usize = 3 * 1024;
+const SHORT: usize = 40;
 
 /// What is asked of the citizen.
 struct Asked {
     missing: String,
     until: String,
     late: bool,
+    /// Something came since.
+    came: bool,
 }
 
 #[derive(Template)]
@@ -80,7 +83,8 @@ pub(super) async fn page(
     };
     let asked = match &state {
         State::AwaitingCitizen { missing, until, .. } => {
-            Some(Asked { missing: missing.clone(), until: said(*until, now), late: *until <= now })
+            let (until, late) = (said(*until, now), *until <= now);
+            Some(Asked { missing: missing.clone(), until, late, came: whole.material_came })
         }
         _ => None,
     };
@@ -98,7 +102,12 @@ pub(super) async fn page(
     let answer = newest.map(|at| steps.remove(at));
     // An old telephone loads it all: the trail of a long matter is cut, its newest answers never.
     steps.truncate(STEPS);
-    for text in steps.iter_mut().skip(WHOLE).filter_map(|step| step.text.as_mut()) {
+    let mut told = 0;
+    for text in steps.iter_mut().filter_map(|step| step.text.as_mut()) {
+        told += text.len();
+        if told <= TOLD {
+            continue;
+        }
         if let Some((end, _)) = text.char_indices().nth(SHORT) {
             text.truncate(end);
             text.push_str("……（全文请向窗口询问）");
@@ -113,7 +122,10 @@ pub(super) async fn page(
         &TicketPage {
             contact: Contact::of(&opened.office, now),
             number: opened.number(),
-            stands: words::stands(&state, row, now),
+            stands: match whole.material_came {
+                true => "您补充的已经收到，等工作人员查看。".to_owned(),
+                false => words::stands(&state, row, now),
+            },
             done,
             problem,
             promise: words::promise(&state, (row, whole.runs_from), &opened.office, now),

@@ -99,6 +99,11 @@ fn step(event: &EventRow, whole: &Whole, now: DateTime<Utc>) -> Option<Step> {
         Happened::Reopened { due_at, provisional, .. } => {
             of(format!("重新办理，{}", answer_by(&due_at, provisional)), None, false)
         }
+        Happened::SameMatter { of: old } => {
+            of(format!("您说和 {old} 是一件事，已记下"), None, false)
+        }
+        Happened::ContactCorrected => of("工作人员更正了您的姓名、电话".to_owned(), None, false),
+        Happened::FileNotTaken => of("您发来的文件没有收到，请在这里上传".to_owned(), None, false),
         Happened::PersonWanted => of("您要求人工联系，已记下".to_owned(), None, false),
         Happened::CalledBack { answer, next_try_at, .. } => {
             let tried = match answer {

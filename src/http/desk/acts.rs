@@ -317,7 +317,7 @@ pub(super) async fn act(
     let written = Written(fields);
     session.check_form(written.get("csrf"))?;
     must_receive(session.role)?;
-    let names = Act::NAMES.into_iter().chain(["claim", "refer", "revoke_links"]);
+    let names = Act::NAMES.into_iter().chain(["claim", "refer", "revoke_links", "contact"]);
     let act = names.into_iter().find(|one| *one == name).ok_or_else(Failure::gone)?;
     let (office, ticket) = named(&app, &session, &number)?;
     let by = Actor::Staff(session.staff);
@@ -337,6 +337,10 @@ pub(super) async fn act(
             _ => {
                 let seen = written.get("seen").parse().ok();
                 let deed = Deed { pool, clock, office: &office, ticket, by: &by, seen };
+                if act == "contact" {
+                    let (name, phone) = (written.get("name"), written.get("phone"));
+                    return Ok(desk::correct_contact(deed, name, phone).await?);
+                }
                 if act == "revoke_links" {
                     return Ok(desk::revoke_links(deed).await?);
                 }
@@ -402,6 +406,7 @@ fn says(act: &str, refused: &Refused, office: &Office) -> (StatusCode, String) {
         DeskError::NoWorkingDay => {
             (wrong, "日期要选今天以后的一个工作日，不能是周末或放假的日子。".to_owned())
         }
+        DeskError::NoPhone => (wrong, "电话号码不对，请填手机号或带区号的座机号。".to_owned()),
         DeskError::TooLong => {
             (wrong, format!("写得太长了，每一栏最多 {LONGEST_TEXT} 个字，请精简。"))
         }
@@ -471,6 +476,7 @@ pub(super) fn done(name: &str) -> Option<&'static str> {
             "已记下：无人接听。下一次在下一个办公时段再打；三次不同时间都没有人接，就可以按“多次联系不上”办结。"
         }
         "wrong_number" => "已记下：空号，或者不是本人，不再列入待回拨。记错了可以在这一件上放回。",
+        "contact" => "已更正姓名、电话。以后的短信和回拨用新的号码。",
         "revoke_links" => "以前发给群众的查询链接已作废。下一次给群众发消息时会带上新链接。",
         "again" => "已放回待回拨，上一次的记录作废，经过里都留着。",
         "claim" | "claimed" => "已认领，由您负责到底。群众会收到已受理的消息。",

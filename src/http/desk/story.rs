@@ -251,6 +251,11 @@ fn title(happened: &Happened, units: &[Unit], now: DateTime<Utc>) -> String {
             format!("一次性告知群众，请在{}前补来；期限暂停", say(until))
         }
         Happened::PersonWanted => "群众要求人工联系".to_owned(),
+        Happened::SameMatter { of } => format!("群众说与已办结的 {of} 是一回事"),
+        Happened::ContactCorrected => "更正了反映人的姓名、电话".to_owned(),
+        Happened::FileNotTaken => {
+            "群众发来文件，公众号收不到，已告知改发照片或在查询页上传".to_owned()
+        }
         Happened::LinksRevoked => "作废了以前发给群众的查询链接".to_owned(),
         Happened::CalledBack { answer, tries, next_try_at } => {
             let again = next_try_at.as_ref().map(|at| format!("，{}再打", say(at)));
