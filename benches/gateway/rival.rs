@@ -181,8 +181,10 @@ const NEW: &str = "false";
 fn parts(over: &str) -> [String; 6] {
     let digest = "sha256(n::text::bytea)";
     let xml = format!(
-        "<xml><ToUserName><![CDATA[{ORIGINAL_ID}]]></ToUserName> <FromUserName><![CDATA[oBench]]></FromUserName> <CreateTime>1770000000</CreateTime> <MsgType><![CDATA[text]]></MsgType> <Content><![CDATA[{WORDS}]]></Content> <MsgId>1</MsgId> </xml>"
+        "<xml><ToUserName><![CDATA[{ORIGINAL_ID}]]></ToUserName> <FromUserName><![CDATA[oBench]]></FromUserName> <CreateTime>1770000000</CreateTime> <MsgType><![CDATA[text]]></MsgType> <Content><![CDATA[]]></Content> <MsgId>1</MsgId> </xml>"
     );
+    // The words stand in the row once.
+    let words_at = xml.find("]]></Content>").unwrap();
     let first: String = WORDS.chars().take(48).collect();
     let data = format!(
         r#"{{"channel":"wechat","digest":"{:064}","accepted_at":"2026-11-24T01.10.00Z","follow_up_at": null,"due_at":"2026-11-25T08.30.00Z","provisional": false,"urgent": false}}"#,
@@ -201,7 +203,7 @@ fn parts(over: &str) -> [String; 6] {
             "e AS (INSERT INTO event SELECT 1, 2026000000000 + n, 1, now(), 'citizen', 'registered', '{data}', {digest} FROM n)"
         ),
         format!(
-            "m AS (INSERT INTO message SELECT 1, 2026000000000 + n, 1, now(), now(), '{WORDS}', NULL, '{xml}'::bytea FROM n)"
+            "m AS (INSERT INTO message SELECT 1, 2026000000000 + n, 1, now(), now(), '{WORDS}', NULL, '{xml}'::bytea, n, {words_at} FROM n)"
         ),
         format!(
             "k AS (INSERT INTO timer SELECT 1, 2026000000000 + n, k, 1, CASE WHEN {over} THEN 2 ELSE 0 END, now() + interval '1 day' FROM n, (VALUES {timers}) v(k))"

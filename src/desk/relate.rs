@@ -134,9 +134,8 @@ pub async fn split(deed: Deed<'_>, messages: &[i32]) -> Result<Done, DeskError> 
         };
         let event = trail.append(&kept);
         event.occurred_at = Some(one.occurred_at);
-        event.text = Some(&one.text);
         event.attachments.clone_from(&one.attachments);
-        event.raw = Some(&one.raw);
+        event.with_message(&one.text, &one.raw);
         event.source = Some(SOURCE);
         event.source_id = Some(identity);
         event.digest = Some(Sha256::digest(&one.raw).into());

@@ -730,7 +730,7 @@ impl<'a> Builder<'a> {
         let hash = head.chain.0;
         self.committed.attachments |= message.is_some_and(|m| !m.attachments.is_empty());
 
-        self.writes.events.push(NewEvent {
+        let mut event = NewEvent {
             office_id: office.0,
             ticket: ticket.as_i64(),
             seq,
@@ -740,14 +740,16 @@ impl<'a> Builder<'a> {
             data,
             hash,
             occurred_at: message.map(|m| m.occurred_at.unwrap_or(at)),
-            text: message.map(|m| m.text.as_str()),
             attachments: message
                 .filter(|m| !m.attachments.is_empty())
                 .and_then(|m| serde_json::to_value(&m.attachments).ok()),
-            raw: message.map(|m| m.raw.as_ref()),
             sent_order: message.and_then(sent_order),
             ..NewEvent::default()
-        });
+        };
+        if let Some(message) = message {
+            event.with_message(&message.text, &message.raw);
+        }
+        self.writes.events.push(event);
         Ok(self.writes.events.len() - 1)
     }
 

@@ -430,7 +430,7 @@ pub struct NewEvent<'a> {
     pub occurred_at: Option<DateTime<Utc>>,
     pub text: Option<&'a str>,
     pub attachments: Option<serde_json::Value>,
-    pub raw: Option<&'a [u8]>,
+    pub raw: Option<Vec<u8>>,
     pub source: Option<&'a str>,
     pub source_id: Option<&'a str>,
     pub digest: Option<[u8; 32]>,
@@ -445,6 +445,26 @@ pub struct NewEvent<'a> {
     pub effect_data: Option<serde_json::Value>,
     pub stood: Option<i16>,
     pub sent_order: Option<i64>,
+    pub words_at: Option<i32>,
+}
+
+impl<'a> NewEvent<'a> {
+    /// With a message's words and its original, of which they are cut out where they stand in it as
+    /// they are: they stand in the database once.
+    pub fn with_message(&mut self, text: &'a str, raw: &[u8]) {
+        // What is shorter than what says where it stood gains nothing.
+        const WORTH: usize = 8;
+        let place = match str::from_utf8(raw) {
+            Ok(raw) if text.len() > WORTH => raw.find(text),
+            _ => None,
+        };
+        self.text = Some(text);
+        self.words_at = place.and_then(|at| i32::try_from(at).ok());
+        self.raw = Some(match place {
+            Some(at) if self.words_at.is_some() => [&raw[..at], &raw[at + text.len()..]].concat(),
+            _ => raw.to_vec(),
+        });
+    }
 }
 
 // Rows rather than columns: the server makes a list of its own of every array that it unnests, and
@@ -566,8 +586,9 @@ pub async fn write(
             FROM happened WHERE (SELECT yes FROM sure)
         ), messages AS (
             INSERT INTO message (office_id, ticket, seq, occurred_at, received_at, text, attachments,
-                raw, sent_order)
-            SELECT office_id, ticket, seq, occurred_at, at, text, attachments, raw, sent_order
+                raw, sent_order, words_at)
+            SELECT office_id, ticket, seq, occurred_at, at, text, attachments, raw, sent_order,
+                words_at
             FROM happened WHERE raw IS NOT NULL AND (SELECT yes FROM sure)
         ), media AS (
             INSERT INTO media (office_id, ticket, seq, n, kind, source, reference, state,

@@ -849,8 +849,9 @@ pub async fn originals(
 ) -> Result<Vec<Original>, StoreError> {
     Ok(sqlx::query_as!(
         Original,
-        "SELECT seq, occurred_at, received_at, text, attachments, raw FROM message
-         WHERE office_id = $1 AND ticket = $2 AND seq = ANY($3) ORDER BY occurred_at, sent_order, seq",
+        r#"SELECT seq, occurred_at, received_at, text, attachments, original(m) AS "raw!"
+           FROM message m WHERE office_id = $1 AND ticket = $2 AND seq = ANY($3)
+           ORDER BY occurred_at, sent_order, seq"#,
         office.0,
         ticket.as_i64(),
         seqs

@@ -106,7 +106,7 @@ pub async fn events_after(
 ) -> Result<Vec<Stored>, StoreError> {
     let rows = sqlx::query!(
         r#"SELECT e.office_id, e.ticket, e.seq, at, actor, kind, data::text AS "data!", hash,
-                  t.events AS "events?", t.chain AS "chain?", m.raw AS "raw?"
+                  t.events AS "events?", t.chain AS "chain?", original(m) AS "raw?"
            FROM event e
            LEFT JOIN ticket t ON t.office_id = e.office_id AND t.ticket = e.ticket
            LEFT JOIN message m ON m.office_id = e.office_id AND m.ticket = e.ticket AND m.seq = e.seq

@@ -134,8 +134,10 @@ async fn what_postgres_cannot_hold_is_cleaned_and_the_original_kept() {
     let ticket = gateway.api("/tickets/BCS-2026-000001").await.json();
     assert_eq!(ticket["messages"][0]["text"], "灯坏了[31m");
     assert_eq!(ticket["citizen"]["name"], "王芳");
-    let raw: Vec<u8> =
-        sqlx::query_scalar("SELECT raw FROM message").fetch_one(&gateway.pool).await.unwrap();
+    let raw: Vec<u8> = sqlx::query_scalar("SELECT original(m) FROM message m")
+        .fetch_one(&gateway.pool)
+        .await
+        .unwrap();
     assert_eq!(raw, entry.to_string().as_bytes());
 }
 

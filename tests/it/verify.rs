@@ -49,6 +49,10 @@ async fn rd4_2_every_kind_of_tampering_is_named() {
             "the message of event 2 was changed",
         ),
         (
+            "UPDATE message SET text = '灯没坏' WHERE ticket % 10 = 1 AND seq = 2",
+            "the message of event 2 was changed",
+        ),
+        (
             "DELETE FROM message WHERE ticket % 10 = 1 AND seq = 1",
             "the message of event 1 is missing",
         ),

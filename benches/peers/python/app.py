@@ -44,8 +44,9 @@ WITH n AS MATERIALIZED (
         sha256(convert_to(ticket || $6, 'UTF8'))
     FROM i
 ), m AS (
-    INSERT INTO message (office_id, ticket, seq, occurred_at, received_at, text, raw)
-    SELECT 1, ticket, 1, to_timestamp($7), now(), $8, $9 FROM i
+    INSERT INTO message (office_id, ticket, seq, occurred_at, received_at, text, raw, sent_order,
+        words_at)
+    SELECT 1, ticket, 1, to_timestamp($7), now(), $8, $9, $11, $12 FROM i
 ), k AS (
     INSERT INTO timer (office_id, ticket, kind, gen, state, due_at)
     SELECT 1, ticket, kind, 1, 0, now() + interval '1 day' FROM i, unnest($10::smallint[]) AS k(kind)
@@ -87,6 +88,10 @@ async def callback(request: Request) -> Response:
     message = parse_message(raw)
     original = raw.encode()
     digest = hashlib.sha256(original)
+    # The words stand in the row once, as in the gateway's.
+    words = message.content.encode()
+    words_at = original.find(words)
+    rest = original[:words_at] + original[words_at + len(words) :]
     source_id = f"{message.id:020}/{message.source}"
     happened = {
         "channel": "wechat",
@@ -103,12 +108,14 @@ async def callback(request: Request) -> Response:
             source_id,
             digest.digest(),
             f"{SOURCE}-{message.source}",
-            message.content[:80],
+            message.content[:48],
             json.dumps(happened, ensure_ascii=False),
             message.create_time.timestamp(),
             message.content,
-            original,
+            rest,
             TIMERS,
+            message.id,
+            words_at,
         )
         if ticket is None:
             ticket = await db.fetchval(KNOWN, SOURCE, source_id)
