@@ -6,7 +6,7 @@ use crate::{
     calls::{self, Source, Sources},
     citizen::token::Links,
     clock::Clock,
-    config::Config,
+    config::{self, Config},
     hearing::{Hearing, Waiting},
     housekeeping,
     http::{self, App, Shared, live::Live, serve::Limits},
@@ -25,6 +25,7 @@ use crate::{
     },
     search::Indexer,
     secret,
+    spool::{self, Spool},
     store::{self, StoreError},
     telemetry,
 };
@@ -261,6 +262,7 @@ impl Gateway {
             drain: Duration::from_secs(config.http.answer_timeout_s),
         };
         let app = Arc::new(App {
+            spool: Spool::new(Arc::clone(&offices), clock.clone()),
             channels,
             sources,
             citizen: http::citizen::Pages::new(links, config.citizen.clone()),
@@ -288,6 +290,22 @@ impl Gateway {
         let stop_requests = CancellationToken::new();
         let waiting = Mutex::new(Some(waiting));
         Ok(Self { app, limits, writers, workers, stop_requests, stop_workers, waiting })
+    }
+
+    /// Switches the spool on where the settings name a folder; its process has it alone. For one that
+    /// takes requests in.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub fn open_spool(&self, settings: &config::Spool) -> Result<(), StartError> {
+        if settings.folder.is_empty() {
+            return Ok(());
+        }
+        let folder = std::path::Path::new(&settings.folder);
+        self.app.spool.open(folder, settings.limit_mb * 1024 * 1024).map_err(|error| {
+            let says = format!("spool.folder: {} cannot be used", settings.folder);
+            StartError::caused(says, error)
+        })
     }
 
     /// Starts the timers' and the notices' loops.
@@ -320,6 +338,7 @@ impl Gateway {
         if let Some(waiting) = waiting {
             self.workers.spawn(Arc::clone(&app.hearing).note(waiting, stop()));
         }
+        self.workers.spawn(spool::run(Arc::clone(app), stop()));
     }
 
     /// Serves until `stop`, then finishes what is under way.
@@ -369,6 +388,7 @@ impl Gateway {
         stop_workers.cancel();
         workers.close();
         workers.wait().await;
+        app.spool.close();
     }
 }
 

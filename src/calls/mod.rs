@@ -76,7 +76,7 @@ const LEASE: TimeDelta = TimeDelta::seconds(60);
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 /// Puts what a source tells together with what is known, in one transaction; returns after COMMIT
-/// the calls of which something new is known. `raw` is the original.
+/// the calls of which something new is known. `raw` is the original, received at `now`.
 ///
 /// # Errors
 /// [`StoreError`]: nothing was kept then.
@@ -85,9 +85,9 @@ pub async fn take(
     source: &Source,
     calls: Vec<CallEvent>,
     raw: &[u8],
+    now: DateTime<Utc>,
 ) -> Result<Vec<Key>, StoreError> {
     let Some(office) = app.offices.get(source.office) else { return Ok(Vec::new()) };
-    let now = app.clock.now();
     // In the order of the locks, each call once.
     let mut told_of: BTreeMap<String, CallEvent> = BTreeMap::new();
     for call in calls {
@@ -168,7 +168,7 @@ async fn put_together(
     Ok(true)
 }
 
-/// Takes what a source tells and does at once what can be done about it; what cannot is done later.
+/// Takes what a source told at `now` and does at once what can be done about it; what cannot is done later.
 ///
 /// # Errors
 /// [`StoreError`]: nothing was kept then.
@@ -177,8 +177,9 @@ pub async fn hear(
     source: &Source,
     calls: Vec<CallEvent>,
     raw: &[u8],
+    now: DateTime<Utc>,
 ) -> Result<Vec<Key>, StoreError> {
-    let new = take(app, source, calls, raw).await?;
+    let new = take(app, source, calls, raw, now).await?;
     for key in &new {
         if let Err(error) = settle(app, key).await {
             tracing::info!(error = %telemetry::causes(&error), "a call is kept; its ticket follows");
@@ -475,7 +476,7 @@ pub async fn replay(
     }
     let first = told.calls.first().map(|call| call.call_key.clone()).unwrap_or_default();
     let calls: Vec<String> = told.calls.iter().map(|call| call.call_key.clone()).collect();
-    hear(app, source, told.calls, raw).await?;
+    hear(app, source, told.calls, raw, app.clock.now()).await?;
     // What is known already is done again: it may have been refused before.
     for call in calls {
         settle(app, &Key { office: source.office, source: source.name.clone(), call }).await?;

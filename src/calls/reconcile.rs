@@ -366,7 +366,8 @@ impl Work<'_> {
         }
         if self.repair == Repair::Yes {
             for (part, raw) in &parts {
-                hear(self.app, self.source, vec![part.clone()], raw).await?;
+                let now = self.app.clock.now();
+                hear(self.app, self.source, vec![part.clone()], raw, now).await?;
             }
             let after = self.read(key).await?;
             if !parts.iter().any(|(part, _)| lacks(&after, part)) {
