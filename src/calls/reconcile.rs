@@ -408,7 +408,7 @@ impl Work<'_> {
                     continue;
                 }
                 if self.repair == Repair::Yes {
-                    settle(self.app, &one.key).await?;
+                    settle(self.app, &one.key, self.app.clock.now()).await?;
                     let call = self.read(&one.key).await?;
                     if let Some(call) = call
                         && call.ticket.is_some()

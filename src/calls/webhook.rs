@@ -124,7 +124,7 @@ async fn accept_told(
     });
     linked.await.map_err(busy)?;
     // The file, and nothing more: the ticket is there.
-    if let Err(error) = settle(app, &key).await {
+    if let Err(error) = settle(app, &key, at).await {
         tracing::info!(error = %telemetry::causes(&error), "a call is kept; its recording follows");
     }
     Ok(accepted)
