@@ -38,6 +38,7 @@ use sqlx::{
 };
 use std::{
     collections::HashMap,
+    path::Path,
     str::FromStr,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -293,19 +294,19 @@ impl Gateway {
     }
 
     /// Switches the spool on where the settings name a folder; its process has it alone. For one that
-    /// takes requests in.
-    ///
-    /// # Errors
-    /// [`StartError`].
-    pub fn open_spool(&self, settings: &config::Spool) -> Result<(), StartError> {
+    /// takes requests in. Where the folder cannot be used the gateway works as without one, and says so.
+    pub fn open_spool(&self, settings: &config::Spool) {
         if settings.folder.is_empty() {
-            return Ok(());
+            return;
         }
-        let folder = std::path::Path::new(&settings.folder);
-        self.app.spool.open(folder, settings.limit_mb * 1024 * 1024).map_err(|error| {
-            let says = format!("spool.folder: {} cannot be used", settings.folder);
-            StartError::caused(says, error)
-        })
+        let folder = Path::new(&settings.folder);
+        if let Err(error) = self.app.spool.open(folder, settings.limit_mb * 1024 * 1024) {
+            tracing::error!(
+                error = %telemetry::causes(&error),
+                "spool.folder: {} cannot be used: while PostgreSQL is away this process answers 503; give it a folder of its own that it may write to",
+                settings.folder
+            );
+        }
     }
 
     /// Starts the timers' and the notices' loops.

@@ -99,6 +99,10 @@ pub async fn ready(State(app): State<Shared>) -> Response {
             .push(Check::failed("postgres", "no answer; submissions get 503 until it is back")),
     }
     checks.extend(spool.map(|spool| stands(&app, &spool)));
+    if app.spool.is_barred() {
+        let says = "off: spool.folder is used by another process or cannot be written";
+        checks.push(Check::degraded("spool", says));
+    }
     checks.push(match app.schedule.index().memory_policy().await {
         Ok(policy) if policy == "noeviction" => Check::ok("redis"),
         Ok(policy) => Check::degraded(

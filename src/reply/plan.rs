@@ -138,6 +138,14 @@ mod tests {
     }
 
     #[test]
+    fn who_has_just_written_is_awake_and_who_wrote_an_hour_ago_may_sleep() {
+        let facts = json!({ "wrote_at": at("2026-11-24T22:14") });
+        assert!(just_wrote(&facts, at("2026-11-24T22:44")));
+        assert!(!just_wrote(&facts, at("2026-11-24T22:45")));
+        assert!(!just_wrote(&json!({}), at("2026-11-24T22:14")));
+    }
+
+    #[test]
     fn an_effect_is_told_by_its_kind_or_because_it_says_so() {
         let told = |kind: &str, data: Value| telling(kind, &data);
         assert_eq!(told("resolved", json!({ "answer": "好了" })), Some(Telling::Resolved));

@@ -18,8 +18,8 @@ use std::{
 const MAGIC: [u8; 8] = *b"INTAKE\x00\x01";
 /// Magic, office, moment of receipt, length of what follows.
 pub(super) const HEAD: usize = 8 + 4 + 8 + 4;
-/// Of what follows the head, in bytes: a callback's body is 64 KiB at most, its head 16.
-pub(super) const LONGEST: usize = 128 * 1024;
+/// Of what follows the head, in bytes: a push's body is 128 KiB at most, its head 16.
+pub(super) const LONGEST: usize = 256 * 1024;
 
 const ENTRIES: &str = "entries";
 const LOCK: &str = "lock";

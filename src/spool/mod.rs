@@ -24,6 +24,7 @@ pub use log::Standing;
 
 use crate::{
     clock::Clock,
+    domain::id::OfficeId,
     http::{
         App, Shared,
         channels::{self, Delivered, NotDelivered},
@@ -43,7 +44,7 @@ use std::{
     collections::HashSet,
     io,
     panic::AssertUnwindSafe,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, OnceLock, PoisonError},
     time::Duration,
 };
@@ -108,6 +109,8 @@ type SharedLog = Arc<Mutex<Option<Log>>>;
 pub struct Spool {
     offices: Arc<Offices>,
     clock: Clock,
+    /// The folder, and how many bytes may lie there.
+    place: OnceLock<(PathBuf, u64)>,
     open: OnceLock<Open>,
 }
 
@@ -122,19 +125,30 @@ impl Spool {
     /// A spool that is off.
     #[must_use]
     pub fn new(offices: Arc<Offices>, clock: Clock) -> Self {
-        Self { offices, clock, open: OnceLock::new() }
+        Self { offices, clock, place: OnceLock::new(), open: OnceLock::new() }
     }
 
     /// Switches it on, in this folder, which is this process' from now on; at most `limit` bytes lie
-    /// there. What is found there is drained first. A second time changes nothing.
+    /// there. What is found there is drained first. Where it fails, [`run`] tries it again: the process
+    /// before this one may be about to end.
     ///
     /// # Errors
-    /// [`OpenError`].
+    /// [`OpenError`]; it is off until then.
     pub fn open(&self, folder: &Path, limit: u64) -> Result<(), OpenError> {
+        let _ = self.place.set((folder.to_owned(), limit));
+        self.open_again()
+    }
+
+    /// As [`Self::open`], of the folder that was named then; what is on stays on.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_again(&self) -> Result<(), OpenError> {
+        let Some((folder, limit)) = self.place.get() else { return Ok(()) };
         if self.open.get().is_some() {
             return Ok(());
         }
-        let log = Log::open(folder, limit)?;
+        let log = Log::open(folder, *limit)?;
         // What lies here from before, the database has to answer for first.
         let found = if log.is_empty() { State::Empty } else { State::Away };
         let state = Arc::new(watch::Sender::new(found));
@@ -149,22 +163,22 @@ impl Spool {
         Ok(())
     }
 
-    /// Whether it takes anything.
+    /// Whether it should take something and cannot: its folder is another's, or cannot be written.
     #[must_use]
-    pub fn is_on(&self) -> bool {
-        self.open.get().is_some()
+    pub fn is_barred(&self) -> bool {
+        self.place.get().is_some() && self.open.get().is_none()
     }
 
     /// Whether what comes now has to go behind what lies here. Waits a moment where the database is
     /// back and the spool about to be empty.
     pub async fn comes_first(&self) -> bool {
         let Some(open) = self.open.get() else { return false };
-        let mut state = open.state.subscribe();
-        let now = *state.borrow();
+        let now = *open.state.borrow();
         match now {
             State::Empty => false,
             State::Away => true,
             State::Draining => {
+                let mut state = open.state.subscribe();
                 let ends = state.wait_for(|state| *state != State::Draining);
                 let ended = tokio::time::timeout(PATIENCE, ends).await;
                 !matches!(ended, Ok(Ok(state)) if *state == State::Empty)
@@ -318,7 +332,7 @@ impl Spool {
         entry: &Entry,
     ) -> Result<(DateTime<Utc>, channels::Parcel), &'static str> {
         let head = log::Head::read(&entry.bytes).ok_or("damaged")?;
-        let office = self.offices.get(crate::domain::id::OfficeId(head.office));
+        let office = self.offices.get(OfficeId(head.office));
         let office = office.ok_or("no_such_office")?;
         let letter = Letter::unseal(&entry.bytes, &office).ok_or("cannot_be_opened")?;
         let parcel = channels::reopen(app, &letter)?;
@@ -328,34 +342,29 @@ impl Spool {
     async fn deliver(&self, app: &App, parcel: channels::Parcel, at: DateTime<Utc>) -> End {
         // One that breaks the program off must not do it at every start.
         let delivery = AssertUnwindSafe(channels::deliver(app, parcel, at)).catch_unwind();
-        match delivery.await {
-            Err(_) => End::Never("breaks_off"),
-            Ok(Err(NotDelivered::NoOffice)) => End::Never("no_such_office"),
-            Ok(Err(NotDelivered::Busy(_))) => End::NotNow,
-            Ok(Ok(Delivered { office, kind, accepted })) => {
-                let made = match accepted {
-                    // Of a ticket that an earlier delivery made, that one's answer has told.
-                    Some(Accepted::Ticket { made, received_at, repeated, differs: false })
-                        if kind == ChannelKind::Wechat && received_at == at =>
-                    {
-                        Some((made, repeated))
-                    }
-                    Some(Accepted::Ticket { repeated, .. } | Accepted::Said { repeated, .. }) => {
-                        return End::Done { fresh: !repeated };
-                    }
-                    _ => None,
-                };
-                let Some((made, repeated)) = made else { return End::Done { fresh: false } };
-                match store::within(TOLD_WITHIN, self.tell(app, office, &made, at)).await {
-                    Ok(()) => End::Done { fresh: !repeated },
-                    Err(error) => {
-                        let error = telemetry::causes(&error);
-                        tracing::warn!(%error, "a citizen could not be told the number yet; trying again");
-                        End::NotNow
-                    }
-                }
+        let Delivered { office, kind, accepted } = match delivery.await {
+            Err(_) => return End::Never("breaks_off"),
+            Ok(Err(NotDelivered::NoOffice)) => return End::Never("no_such_office"),
+            Ok(Err(NotDelivered::Busy(_))) => return End::NotNow,
+            Ok(Ok(delivered)) => delivered,
+        };
+        let fresh = matches!(
+            accepted,
+            Some(Accepted::Ticket { repeated: false, .. } | Accepted::Said { repeated: false, .. })
+        );
+        // Of what an earlier delivery made, that one's answer has told.
+        if let Some(Accepted::Ticket { made, received_at, differs: false, .. }) = accepted
+            && kind == ChannelKind::Wechat
+            && received_at == at
+        {
+            let told = store::within(TOLD_WITHIN, self.tell(app, office, &made, at));
+            if let Err(error) = told.await {
+                let error = telemetry::causes(&error);
+                tracing::warn!(%error, "a citizen could not be told the number yet; trying again");
+                return End::NotNow;
             }
         }
+        End::Done { fresh }
     }
 
     /// Sees to it that the citizen, who was answered without a number, is told it, once for all that
@@ -363,7 +372,7 @@ impl Spool {
     async fn tell(
         &self,
         app: &App,
-        office: crate::domain::id::OfficeId,
+        office: OfficeId,
         made: &Made,
         wrote_at: DateTime<Utc>,
     ) -> Result<(), StoreError> {
@@ -501,7 +510,9 @@ fn write(
                     begins
                 });
                 if began {
-                    tracing::warn!("PostgreSQL is away; what comes is kept in the spool");
+                    tracing::warn!(
+                        "submissions cannot be committed; what comes is kept in the spool until they can"
+                    );
                 }
             }
             kept
@@ -524,8 +535,14 @@ async fn answers(app: &App) -> bool {
 
 /// Drains until `shutdown`.
 pub async fn run(app: Shared, shutdown: CancellationToken) {
-    let Some(open) = app.spool.open.get() else { return };
     let pause = Wake::default();
+    while app.spool.is_barred() && !shutdown.is_cancelled() {
+        pause.wait(LOOK_EVERY, &shutdown).await;
+        if app.spool.open_again().is_ok() {
+            tracing::info!("the spool's folder is free now, and in use");
+        }
+    }
+    let Some(open) = app.spool.open.get() else { return };
     while !shutdown.is_cancelled() {
         if app.spool.step(&app).await {
             continue;

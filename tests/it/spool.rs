@@ -10,12 +10,14 @@ use crate::{
         proxy::Proxy,
         sql, until,
     },
+    verify::faults,
 };
 use chrono::TimeDelta;
 use futures::future::join_all;
 use intake_gateway::{
     gateway::{Gateway, connect},
     secret,
+    spool::OpenError,
 };
 use sqlx::PgPool;
 use std::{
@@ -162,6 +164,7 @@ async fn is_kept_and_registered_in_order(break_it: impl Fn(&Proxy)) {
     assert_eq!(world.number(received).await, 4);
     assert_eq!(fs::metadata(&entries).unwrap().len(), 0);
     assert!(world.gateway.wechat("oE", "灯坏了", "e1").await.number().ends_with("000005"));
+    assert_eq!(faults(&world.gateway).await, Vec::<String>::new());
     world.gateway.stop().await;
 }
 
@@ -223,6 +226,7 @@ async fn what_a_crash_leaves_is_drained_by_the_next_start_and_once_more_without_
     world.back().await;
     assert_eq!(world.order().await, ["o0", "o1", "o2", "o3", "o4"]);
     assert_eq!((told(&world.pool).await, aside(&left).len()), (5, 0));
+    assert_eq!(faults(&next).await, Vec::<String>::new());
     for gateway in [next, world.gateway] {
         gateway.stop().await;
     }
@@ -340,11 +344,14 @@ async fn a_folder_belongs_to_one_process() {
     let config = config(&world.url, &crate::support::redis_url(), "t", &settings(&world.folder));
     let pool = connect(&config).await.unwrap();
     let other = Gateway::new(&config, pool, world.gateway.clock.clone()).await.unwrap();
-    let refusal = other.open_spool(&config.spool).unwrap_err();
-    let says = intake_gateway::telemetry::causes(&refusal);
-    assert!(says.contains("spool.folder") && says.contains("another gateway"), "{says}");
+    // It works as without one, until the folder is free.
+    other.open_spool(&config.spool);
+    assert!(other.app.spool.is_barred() && other.app.spool.standing().await.is_none());
+    let refusal = other.app.spool.open_again().unwrap_err();
+    assert!(matches!(refusal, OpenError::InUse), "{refusal:?}");
     world.gateway.stop().await;
-    other.open_spool(&config.spool).unwrap();
+    other.app.spool.open_again().unwrap();
+    assert_eq!(other.app.spool.standing().await.unwrap().waiting, 0);
     other.close().await;
 }
 
@@ -466,5 +473,30 @@ async fn what_the_telephone_tells_is_kept_as_well() {
     let again = world.gateway.voicemail("r1", "2026-11-24T09:00:00+08:00").await;
     assert_eq!((again.status, again.json()["duplicate"].as_bool()), (200, Some(true)));
     assert_eq!(told(&world.pool).await, 0);
+    world.gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_conversation_goes_on_through_an_outage() {
+    let world = World::new().await;
+    world.gateway.wechat("oA", "灯坏了", "a1").await.number();
+    world.proxy.cut();
+    world.writes("oB", "退休金没到账", "b1").await;
+    let other = world.gateway.wechat("oA", "新诉求", "a2").await.reply();
+    assert!(other.contains("您接下来发的内容会另登记一件"), "{other}");
+    world.writes("oA", "水费算错了", "a3").await;
+    let created = world.gateway.clock.now().timestamp();
+    let photo = [("PicUrl", "http://mmbiz.qpic.cn/x"), ("MediaId", "m1")];
+    let xml = wechat_sender().message("oC", "image", &photo, "c1", created);
+    assert!(world.gateway.wechat_xml(&xml).await.reply().starts_with(KEPT));
+    world.later(900);
+    world.back().await;
+    assert_eq!(world.order().await, ["oA", "oB", "oA"]);
+    // Ten minutes without words are over since it was sent.
+    world.gateway.app.waits.step().await.unwrap();
+    assert_eq!(world.order().await, ["oA", "oB", "oA", "oC"]);
+    let promised = "SELECT count(*) FROM outbox WHERE data @> '{\"tell_citizen\": true}'";
+    assert_eq!(world.number(promised).await, 3, "all who were promised a number");
+    assert_eq!(faults(&world.gateway).await, Vec::<String>::new());
     world.gateway.stop().await;
 }

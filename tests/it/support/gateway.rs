@@ -105,7 +105,7 @@ impl TestGateway {
         let clock = Clock::standing_at(spec.now);
         let pool = connect(&config).await.unwrap();
         let gateway = Gateway::new(&config, pool, clock.clone()).await.unwrap();
-        gateway.open_spool(&config.spool).unwrap();
+        gateway.open_spool(&config.spool);
         let app = gateway.app.clone();
         let public = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let ops = TcpListener::bind("127.0.0.1:0").await.unwrap();
