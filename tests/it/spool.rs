@@ -75,6 +75,16 @@ impl World {
         assert!(answer.reply().starts_with(KEPT), "{}", answer.reply());
     }
 
+    /// What WeChat delivers, and delivers again word for word.
+    fn message(&self) -> String {
+        wechat_sender().text("oA", "灯坏了", "1", self.gateway.clock.now().timestamp())
+    }
+
+    async fn keeps(&self, xml: &str) {
+        let reply = self.gateway.wechat_xml(xml).await.reply();
+        assert!(reply.starts_with(KEPT), "{reply}");
+    }
+
     async fn back(&self) {
         self.proxy.mend();
         drained(&self.gateway).await;
@@ -181,16 +191,18 @@ async fn what_is_written_while_the_database_is_silent_is_kept_sealed_and_registe
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_delivered_three_times_around_an_outage_is_one_ticket_and_told_once() {
     let world = World::new().await;
+    let xml = world.message();
     world.proxy.cut();
     for _ in 0..2 {
-        world.writes("oA", "灯坏了", "1").await;
+        world.keeps(&xml).await;
         world.later(5);
     }
     world.back().await;
-    let third = world.gateway.wechat("oA", "灯坏了", "1").await;
+    let third = world.gateway.wechat_xml(&xml).await;
     assert!(third.number().ends_with("000001"), "{}", third.reply());
     assert_eq!((world.tickets().await, told(&world.pool).await), (1, 1));
     assert_eq!(world.number("SELECT count(*) FROM message").await, 1);
+    assert_eq!(world.number("SELECT count(*) FROM quarantine").await, 0);
     world.gateway.stop().await;
 }
 
@@ -198,12 +210,13 @@ async fn what_is_delivered_three_times_around_an_outage_is_one_ticket_and_told_o
 async fn a_number_that_was_answered_is_not_told_again_and_one_whose_answer_was_lost_is() {
     for (seconds, times) in [(5, 0), (0, 1)] {
         let world = World::new().await;
-        world.gateway.wechat("oA", "灯坏了", "1").await.reply();
+        let xml = world.message();
+        world.gateway.wechat_xml(&xml).await.number();
         // Another delivery is later than the one that was answered; the same one is the one whose
         // COMMIT came through and whose connection did not.
         world.later(seconds);
         world.proxy.cut();
-        world.writes("oA", "灯坏了", "1").await;
+        world.keeps(&xml).await;
         world.back().await;
         assert_eq!((world.tickets().await, told(&world.pool).await), (1, times), "{seconds} s");
         world.gateway.stop().await;
