@@ -149,7 +149,7 @@ async fn is_kept_and_registered_in_order(break_it: impl Fn(&Proxy)) {
         world.later(1);
         let began = Instant::now();
         world.writes(openid, text, id).await;
-        assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+        assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
     }
     let entries = world.folder.join("entries");
     assert_eq!(fs::metadata(&entries).unwrap().permissions().mode() & 0o777, 0o600);
