@@ -26,6 +26,7 @@ pub struct Config {
     pub log: Log,
     pub database: Database,
     pub intake: Intake,
+    pub spool: Spool,
     pub schedule: Schedule,
     pub relay: Relay,
     pub media: Media,
@@ -116,6 +117,14 @@ pub struct Intake {
     pub answer_within_ms: u64,
     pub quiet_s: u64,
     pub wait_for_words_min: u64,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config/default.toml says what each key means")]
+pub struct Spool {
+    pub folder: String,
+    pub limit_mb: u64,
 }
 
 #[derive(Debug, Deserialize)]
@@ -337,13 +346,14 @@ impl Config {
 
     /// Every number with the least and the most that makes sense: beyond it something would wait
     /// for ever, spin, overflow, or never happen.
-    fn numbers(&self) -> [(&'static str, i128, i128, i128); 42] {
+    fn numbers(&self) -> [(&'static str, i128, i128, i128); 43] {
         const HOUR_S: i128 = 3600;
         const DAY_S: i128 = 24 * HOUR_S;
         let Self {
             http,
             database,
             intake,
+            spool,
             schedule,
             relay,
             media,
@@ -369,6 +379,7 @@ impl Config {
             ("intake.answer_within_ms", intake.answer_within_ms.into(), 100, 3999),
             ("intake.quiet_s", intake.quiet_s.into(), 0, DAY_S),
             ("intake.wait_for_words_min", intake.wait_for_words_min.into(), 1, 24 * 60),
+            ("spool.limit_mb", spool.limit_mb.into(), 1, 4096),
             ("schedule.batch", schedule.batch as i128, 1, CALL_LIMIT as i128),
             ("schedule.workers", schedule.workers as i128, 1, 64),
             ("schedule.lease_s", schedule.lease_s.into(), 1, HOUR_S),
@@ -451,6 +462,17 @@ impl Config {
             warnings.push(format!(
                 "media.folder is {}, a folder below the one the gateway is started in: give a path that begins with / and is backed up, or media.s3_bucket",
                 media.folder
+            ));
+        }
+        let spool = &self.spool.folder;
+        if spool.is_empty() {
+            warnings.push(
+                "spool.folder is empty: while PostgreSQL is away WeChat and exchanges are answered 503, and what their platform does not send again is lost; name a folder"
+                    .to_owned(),
+            );
+        } else if !Path::new(spool).is_absolute() {
+            warnings.push(format!(
+                "spool.folder is {spool}, a folder below the one the gateway is started in: give a path that begins with /, on a disk of this machine"
             ));
         }
         if media.s3_endpoint.starts_with("http://") {
@@ -796,6 +818,7 @@ mod tests {
             ("[transcribe]\ntimeout_s = 0", "transcribe.timeout_s"),
             ("[media]\ns3_bucket = 'a'", "media.s3_key_id is missing"),
             ("[media]\ns3_bucket = 'a'\ns3_endpoint = 's3'", "media.s3_endpoint"),
+            ("[spool]\nlimit_mb = 0", "spool.limit_mb"),
             ("[desk]\nfailures = 0", "desk.failures"),
             ("[desk]\nlock_min = -5", "desk.lock_min"),
             ("[desk]\nsession_h = 100000000", "desk.session_h"),

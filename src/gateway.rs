@@ -6,7 +6,7 @@ use crate::{
     calls::{self, Source, Sources},
     citizen::token::Links,
     clock::Clock,
-    config::Config,
+    config::{self, Config},
     hearing::{Hearing, Waiting},
     housekeeping,
     http::{self, App, Shared, live::Live, serve::Limits},
@@ -25,6 +25,7 @@ use crate::{
     },
     search::Indexer,
     secret,
+    spool::{self, Spool},
     store::{self, StoreError},
     telemetry,
 };
@@ -37,6 +38,7 @@ use sqlx::{
 };
 use std::{
     collections::HashMap,
+    path::Path,
     str::FromStr,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -261,6 +263,7 @@ impl Gateway {
             drain: Duration::from_secs(config.http.answer_timeout_s),
         };
         let app = Arc::new(App {
+            spool: Spool::new(Arc::clone(&offices), clock.clone()),
             channels,
             sources,
             citizen: http::citizen::Pages::new(links, config.citizen.clone()),
@@ -288,6 +291,22 @@ impl Gateway {
         let stop_requests = CancellationToken::new();
         let waiting = Mutex::new(Some(waiting));
         Ok(Self { app, limits, writers, workers, stop_requests, stop_workers, waiting })
+    }
+
+    /// Switches the spool on where the settings name a folder; its process has it alone. For one that
+    /// takes requests in. Where the folder cannot be used the gateway works as without one, and says so.
+    pub fn open_spool(&self, settings: &config::Spool) {
+        if settings.folder.is_empty() {
+            return;
+        }
+        let folder = Path::new(&settings.folder);
+        if let Err(error) = self.app.spool.open(folder, settings.limit_mb * 1024 * 1024) {
+            tracing::error!(
+                error = %telemetry::causes(&error),
+                "spool.folder: {} cannot be used: while PostgreSQL is away this process answers 503; give it a folder of its own that it may write to",
+                settings.folder
+            );
+        }
     }
 
     /// Starts the timers' and the notices' loops.
@@ -320,6 +339,7 @@ impl Gateway {
         if let Some(waiting) = waiting {
             self.workers.spawn(Arc::clone(&app.hearing).note(waiting, stop()));
         }
+        self.workers.spawn(spool::run(Arc::clone(app), stop()));
     }
 
     /// Serves until `stop`, then finishes what is under way.
@@ -369,6 +389,7 @@ impl Gateway {
         stop_workers.cancel();
         workers.close();
         workers.wait().await;
+        app.spool.close();
     }
 }
 

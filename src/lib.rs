@@ -25,6 +25,7 @@ pub mod reply;
 pub mod schedule;
 pub mod search;
 pub mod secret;
+pub mod spool;
 pub mod store;
 pub mod telemetry;
 pub mod verify;

@@ -70,11 +70,11 @@ pub async fn replay(
     drop(db);
     // An officer has read it and wants a ticket of it, whatever its form.
     let submission = Submission { meaning: Meaning::Statement, ..submission };
-    let accepted =
-        calls::accept(app, office, submission, None).await.map_err(|error| match error {
-            AcceptError::Invalid(_) => ReplayError::NotUnderstood,
-            AcceptError::Busy(_) | AcceptError::NoOffice => ReplayError::Busy,
-        })?;
+    let accepted = calls::accept(app, office, submission, None, app.clock.now()).await;
+    let accepted = accepted.map_err(|error| match error {
+        AcceptError::Invalid(_) => ReplayError::NotUnderstood,
+        AcceptError::Busy(_) | AcceptError::NoOffice => ReplayError::Busy,
+    })?;
     // Its identity belongs to another content: the ticket there does not hold this one.
     if let Accepted::Ticket { differs: true, .. } = accepted {
         return Err(ReplayError::NotUnderstood);

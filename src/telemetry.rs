@@ -4,10 +4,21 @@ use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use std::sync::OnceLock;
 
 /// Submissions by channel and outcome: registered, appended, repeated, quarantined, queue_full,
-/// unavailable, timeout.
+/// unavailable, timeout. What is in the spool counts when it is drained.
 pub const SUBMISSIONS: &str = "intake_submissions_total";
 /// Requests refused on a channel, by channel and reason.
 pub const REFUSALS: &str = "intake_refusals_total";
+/// Entries of the spool by what became of them: kept, drained, aside (could not be read, or is refused
+/// for good), full, failed (the disk).
+pub const SPOOL: &str = "spool_entries_total";
+/// Entries that wait in the spool for the database.
+pub const SPOOL_WAITING: &str = "spool_waiting";
+/// Seconds since the oldest of them was received.
+pub const SPOOL_OLDEST_S: &str = "spool_oldest_seconds";
+/// Bytes that they take.
+pub const SPOOL_BYTES: &str = "spool_bytes";
+/// Entries that were set aside and lie in the folder.
+pub const SPOOL_ASIDE: &str = "spool_set_aside";
 /// Submissions in one transaction.
 pub const BATCH_SIZE: &str = "intake_batch_size";
 /// Batches that another writer overtook, so that they were decided again under locks.

@@ -76,7 +76,7 @@ const LEASE: TimeDelta = TimeDelta::seconds(60);
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 /// Puts what a source tells together with what is known, in one transaction; returns after COMMIT
-/// the calls of which something new is known. `raw` is the original.
+/// the calls of which something new is known. `raw` is the original, received at `now`.
 ///
 /// # Errors
 /// [`StoreError`]: nothing was kept then.
@@ -85,9 +85,9 @@ pub async fn take(
     source: &Source,
     calls: Vec<CallEvent>,
     raw: &[u8],
+    now: DateTime<Utc>,
 ) -> Result<Vec<Key>, StoreError> {
     let Some(office) = app.offices.get(source.office) else { return Ok(Vec::new()) };
-    let now = app.clock.now();
     // In the order of the locks, each call once.
     let mut told_of: BTreeMap<String, CallEvent> = BTreeMap::new();
     for call in calls {
@@ -168,7 +168,7 @@ async fn put_together(
     Ok(true)
 }
 
-/// Takes what a source tells and does at once what can be done about it; what cannot is done later.
+/// Takes what a source told at `now` and does at once what can be done about it; what cannot is done later.
 ///
 /// # Errors
 /// [`StoreError`]: nothing was kept then.
@@ -177,10 +177,11 @@ pub async fn hear(
     source: &Source,
     calls: Vec<CallEvent>,
     raw: &[u8],
+    now: DateTime<Utc>,
 ) -> Result<Vec<Key>, StoreError> {
-    let new = take(app, source, calls, raw).await?;
+    let new = take(app, source, calls, raw, now).await?;
     for key in &new {
-        if let Err(error) = settle(app, key).await {
+        if let Err(error) = settle(app, key, now).await {
             tracing::info!(error = %telemetry::causes(&error), "a call is kept; its ticket follows");
         }
     }
@@ -218,19 +219,19 @@ pub async fn step(app: &App) -> Result<bool, StoreError> {
         rows::claim(&mut *app.pool.acquire().await?, now, now + LEASE).await
     });
     let Some(key) = claimed.await? else { return Ok(false) };
-    settle(app, &key).await?;
+    settle(app, &key, now).await?;
     Ok(true)
 }
 
-/// Does what follows from what is known of a call; the same again changes nothing.
+/// Does what follows from what is known of a call at `now`, from when its ticket counts; the same again
+/// changes nothing.
 ///
 /// # Errors
 /// [`StoreError`]; it is done again later.
-pub async fn settle(app: &App, key: &Key) -> Result<(), StoreError> {
+pub async fn settle(app: &App, key: &Key, now: DateTime<Utc>) -> Result<(), StoreError> {
     // Without its source in the settings nobody knows how to read it: it waits for the source.
     let Some(source) = app.sources.of(key.office, &key.source) else { return Ok(()) };
     let Some(office) = app.offices.get(key.office) else { return Ok(()) };
-    let now = app.clock.now();
     let read = store::within(WITHIN, async {
         let mut db = app.pool.acquire().await?;
         let call = rows::read(&mut db, key).await?;
@@ -261,7 +262,7 @@ pub async fn settle(app: &App, key: &Key) -> Result<(), StoreError> {
                         let pieces = vec![attachment(&call, recording, one)];
                         let submission =
                             submission(&call, recording.clone(), thread, words, pieces, &raw);
-                        if !submit(app, key, Some(recording), submission).await? {
+                        if !submit(app, key, Some(recording), submission, now).await? {
                             return Ok(());
                         }
                         message_of(app, key, recording).await?
@@ -277,7 +278,7 @@ pub async fn settle(app: &App, key: &Key) -> Result<(), StoreError> {
                 let words = words::message(&call, &Recording::default());
                 let id = call_id(&key.call);
                 let submission = submission(&call, id, thread, words, Vec::new(), &raw);
-                if call.ticket.is_none() && !submit(app, key, None, submission).await? {
+                if call.ticket.is_none() && !submit(app, key, None, submission, now).await? {
                     return Ok(());
                 }
             }
@@ -292,14 +293,14 @@ pub async fn settle(app: &App, key: &Key) -> Result<(), StoreError> {
                 let words = words::missed(&call);
                 let id = call_id(&key.call);
                 let submission = submission(&call, id, thread, words, Vec::new(), &raw);
-                if !submit(app, key, None, submission).await? {
+                if !submit(app, key, None, submission, now).await? {
                     return Ok(());
                 }
             }
         }
         Verdict::Nothing => {}
     }
-    complete_caller(app, key, &call, &raw).await?;
+    complete_caller(app, key, &call, &raw, now).await?;
     store::within(WITHIN, async {
         rows::settled(&mut *app.pool.acquire().await?, key, call.told).await
     })
@@ -307,7 +308,13 @@ pub async fn settle(app: &App, key: &Key) -> Result<(), StoreError> {
 }
 
 /// The number was told only after the ticket was made: it is added to the ticket's trail.
-async fn complete_caller(app: &App, key: &Key, call: &Call, raw: &Bytes) -> Result<(), StoreError> {
+async fn complete_caller(
+    app: &App,
+    key: &Key,
+    call: &Call,
+    raw: &Bytes,
+    now: DateTime<Utc>,
+) -> Result<(), StoreError> {
     let (Some(ticket), Some(Caller::Known(_) | Caller::Raw(_))) = (call.ticket, &call.facts.caller)
     else {
         return Ok(());
@@ -323,7 +330,7 @@ async fn complete_caller(app: &App, key: &Key, call: &Call, raw: &Bytes) -> Resu
     let id = format!("caller:{}", key.call);
     let words = words::caller(call);
     let thread = thread_name(group, *round);
-    submit(app, key, None, submission(call, id, thread, words, Vec::new(), raw)).await?;
+    submit(app, key, None, submission(call, id, thread, words, Vec::new(), raw), now).await?;
     Ok(())
 }
 
@@ -333,9 +340,10 @@ async fn submit(
     key: &Key,
     recording: Option<&str>,
     submission: Submission,
+    now: DateTime<Utc>,
 ) -> Result<bool, StoreError> {
     let (id, raw) = (submission.source_id.clone(), submission.raw.clone());
-    match app.intake.accept(key.office, submission).await {
+    match app.intake.accept_at(key.office, submission, now).await {
         Ok(_) => {}
         Err(AcceptError::Busy(_) | AcceptError::NoOffice) => return Ok(false),
         Err(AcceptError::Invalid(_)) => {
@@ -345,7 +353,6 @@ async fn submit(
                 reason: "out_of_bounds",
                 raw: raw.to_vec(),
             };
-            let now = app.clock.now();
             let mut db = app.pool.acquire().await?;
             store::quarantine::keep(&mut db, key.office, &item, now).await?;
             return Ok(true);
@@ -475,10 +482,11 @@ pub async fn replay(
     }
     let first = told.calls.first().map(|call| call.call_key.clone()).unwrap_or_default();
     let calls: Vec<String> = told.calls.iter().map(|call| call.call_key.clone()).collect();
-    hear(app, source, told.calls, raw).await?;
+    let now = app.clock.now();
+    hear(app, source, told.calls, raw, now).await?;
     // What is known already is done again: it may have been refused before.
     for call in calls {
-        settle(app, &Key { office: source.office, source: source.name.clone(), call }).await?;
+        settle(app, &Key { office: source.office, source: source.name.clone(), call }, now).await?;
     }
     let key = Key { office: source.office, source: source.name.clone(), call: first };
     let call =

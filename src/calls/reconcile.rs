@@ -366,7 +366,8 @@ impl Work<'_> {
         }
         if self.repair == Repair::Yes {
             for (part, raw) in &parts {
-                hear(self.app, self.source, vec![part.clone()], raw).await?;
+                let now = self.app.clock.now();
+                hear(self.app, self.source, vec![part.clone()], raw, now).await?;
             }
             let after = self.read(key).await?;
             if !parts.iter().any(|(part, _)| lacks(&after, part)) {
@@ -407,7 +408,7 @@ impl Work<'_> {
                     continue;
                 }
                 if self.repair == Repair::Yes {
-                    settle(self.app, &one.key).await?;
+                    settle(self.app, &one.key, self.app.clock.now()).await?;
                     let call = self.read(&one.key).await?;
                     if let Some(call) = call
                         && call.ticket.is_some()

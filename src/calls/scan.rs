@@ -145,7 +145,7 @@ async fn spool(app: &App, source: &Source, seen: &mut Seen) -> Result<usize, Sto
     }
     for told in found.told {
         let is_whole = told.call.recordings.values().all(|one| one.audio.is_some());
-        hear(app, source, vec![told.call], &told.raw).await?;
+        hear(app, source, vec![told.call], &told.raw, app.clock.now()).await?;
         // The sound may be there at the next look.
         if is_whole {
             seen.insert(mark(&told.raw));
@@ -430,7 +430,7 @@ async fn left_behind(app: &App, source: &Source, folder: &Path) -> Result<usize,
             put_aside(app, (source.office, &source.name), unread, &raw).await?;
             ending = UNREAD;
         }
-        hear(app, source, told.calls, &raw).await?;
+        hear(app, source, told.calls, &raw, app.clock.now()).await?;
         // Only now: what is renamed is not looked at again.
         if fs::rename(&path, renamed(ending)).is_err() {
             tracing::warn!(source = source.name, "a record that was taken could not be renamed");

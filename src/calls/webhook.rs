@@ -17,6 +17,7 @@ use crate::{
     telemetry,
 };
 use bytes::Bytes;
+use chrono::{DateTime, Utc};
 use intake_contract::Submission;
 use intake_hotline::{Caller, Voicemail, recording_key};
 use std::time::Duration;
@@ -32,7 +33,7 @@ pub struct Brought {
     pub content: Bytes,
 }
 
-/// A signed voicemail of the webhook: its call is kept, and the submission goes through the intake in
+/// A signed voicemail of the webhook, received at `at`: its call is kept, and the submission goes through the intake in
 /// the thread of its call. A recording that came along is kept before anything is answered; with a
 /// repeat too, for the first one may have come without.
 ///
@@ -43,8 +44,9 @@ pub async fn accept(
     office: OfficeId,
     submission: Submission,
     brought: Option<Brought>,
+    at: DateTime<Utc>,
 ) -> Result<Accepted, AcceptError> {
-    let Some(brought) = brought else { return accept_told(app, office, submission).await };
+    let Some(brought) = brought else { return accept_told(app, office, submission, at).await };
     let now = app.clock.now();
     let (source, recording) = (submission.source.clone(), recording_key(&submission.source_id));
     let kept = store::within(KEPT_WITHIN, async {
@@ -52,7 +54,7 @@ pub async fn accept(
         store::citizen::keep_upload(&mut db, office, &brought.digest, &brought.content, now).await
     });
     kept.await.map_err(busy)?;
-    let accepted = accept_told(app, office, submission).await?;
+    let accepted = accept_told(app, office, submission, at).await?;
     let reference = format!("upload:{}", hex::encode(brought.digest));
     let differs = matches!(accepted, Accepted::Ticket { differs: true, .. });
     let attached = store::within(WITHIN, async {
@@ -79,13 +81,16 @@ async fn accept_told(
     app: &App,
     office: OfficeId,
     mut submission: Submission,
+    at: DateTime<Utc>,
 ) -> Result<Accepted, AcceptError> {
     let source = app.sources.of(office, &submission.source);
     let read = source.and_then(|source| {
         let voicemail = Voicemail::parse(&submission.raw).ok()?;
         Some((source, voicemail.call(&source.name, &source.settings.numbering).ok()?))
     });
-    let Some((source, facts)) = read else { return app.intake.accept(office, submission).await };
+    let Some((source, facts)) = read else {
+        return app.intake.accept_at(office, submission, at).await;
+    };
     let key = Key { office, source: source.name.clone(), call: facts.call_key.clone() };
     let (id, other) = (submission.source_id.clone(), facts.clone());
     let recording = facts.recordings.keys().next().cloned().unwrap_or_else(|| id.clone());
@@ -97,14 +102,14 @@ async fn accept_told(
     // What repeats an identity with another content is none of the call's facts: the intake says
     // that it differs.
     if known.await.map_err(busy)?.is_none() {
-        take(app, source, vec![facts], &raw).await.map_err(busy)?;
+        take(app, source, vec![facts], &raw, at).await.map_err(busy)?;
     }
     let call =
         store::within(WITHIN, async { rows::read(&mut *app.pool.acquire().await?, &key).await });
     if let (Some(call), Some(office)) = (call.await.map_err(busy)?, offices) {
         // Another call under a used identity: a matter of its own.
         if reconcile::contradicts(&call.facts, &other, REUSED) {
-            return app.intake.accept(office.id, submission).await;
+            return app.intake.accept_at(office.id, submission, at).await;
         }
         let thread = thread(app, source, &office, &key, &call).await.map_err(busy)?;
         submission.thread = Some(thread);
@@ -113,13 +118,13 @@ async fn accept_told(
             submission.text = words::missed(&call);
         }
     }
-    let accepted = app.intake.accept(office, submission).await?;
+    let accepted = app.intake.accept_at(office, submission, at).await?;
     let linked = store::within(WITHIN, async {
         rows::link(&mut *app.pool.acquire().await?, &key, Some(&recording), &id).await
     });
     linked.await.map_err(busy)?;
     // The file, and nothing more: the ticket is there.
-    if let Err(error) = settle(app, &key).await {
+    if let Err(error) = settle(app, &key, at).await {
         tracing::info!(error = %telemetry::causes(&error), "a call is kept; its recording follows");
     }
     Ok(accepted)

@@ -16,6 +16,9 @@ pub async fn serve(config: Config, role: Role) -> Result<ExitCode, StartError> {
     }
     let pool = pool(&config).await?;
     let gateway = Gateway::new(&config, pool, Clock::system()).await?;
+    if role != Role::Worker {
+        gateway.open_spool(&config.spool);
+    }
     let (public, ops) = listen(&config).await?;
     let stop = CancellationToken::new();
     let signalled = stop.clone();

@@ -6,6 +6,7 @@ use crate::{
     calls,
     domain::{id::OfficeId, register::RegisterNumber},
     intake::{AcceptError, Accepted},
+    spool::Letter,
     store, telemetry,
 };
 use axum::{
@@ -21,8 +22,8 @@ use bytes::{Bytes, BytesMut};
 use chrono::{DateTime, Utc};
 use futures::StreamExt;
 use intake_contract::{
-    Answer, Busy, Channel, ChannelKind, Method, Outcome, Quarantine, Refusal, Request, Said,
-    Verified,
+    Answer, Busy, Channel, ChannelKind, Heard, Method, Outcome, Quarantine, Refusal, Request,
+    Respond, Said, Submission, Verified,
 };
 use sha2::{Digest, Sha256};
 use std::time::{Duration, Instant};
@@ -44,13 +45,14 @@ pub async fn hotline(
     Extension(peer): Extension<Peer>,
     request: HttpRequest<Body>,
 ) -> Response {
+    let address = format!("hotline/{source}");
     // In a form of its own; else it is the signed webhook.
     if let Some(source) = app.sources.0.get(&format!("hotline:{source}"))
         && let Some(push) = &source.push
     {
-        return phone::receive(&app, source, push, peer, request).await;
+        return phone::receive(&app, source, push, &address, peer, request).await;
     }
-    receive(&app, &format!("hotline/{source}"), peer, request).await
+    receive(&app, &address, peer, request).await
 }
 
 async fn receive(app: &Shared, key: &str, peer: Peer, request: HttpRequest<Body>) -> Response {
@@ -75,90 +77,271 @@ async fn receive(app: &Shared, key: &str, peer: Peer, request: HttpRequest<Body>
     };
     let names = header_names(&head);
     let request = as_adapters_see_it(&head, &names, &body);
-    let now = app.clock.now();
-    let verified = match channel.hear(request, now) {
-        Ok((verified, heard)) => {
-            // What a platform reports and will not report again is kept before it is answered.
-            if !heard.is_empty() && !app.hearing.hear(*office, heard).await {
-                return busy(5);
-            }
-            Ok(verified)
-        }
-        Err(refusal) => Err(refusal),
+    let at = app.clock.now();
+    let (verified, heard) = match channel.hear(request, at) {
+        Ok(verified) => verified,
+        Err(refusal) => return refused(kind, refusal),
     };
-    let response = match verified {
-        Err(refusal) => refused(kind, refusal),
-        Ok(Verified::Answer(answer)) => ready(answer),
-        Ok(Verified::Quarantine(item, answer)) => {
-            if keep(app, *office, kind, &item, now).await {
-                ready(answer)
-            } else {
-                busy(5)
-            }
+    let (content, reply) = match verified {
+        Verified::Answer(answer) => (Content::Nothing, Reply::Ready(answer)),
+        Verified::Quarantine(item, answer) => (Content::Aside(item), Reply::Ready(answer)),
+        Verified::Submit { submission, respond } => {
+            (Content::Said(submission), Reply::Ask(respond))
         }
-        Ok(Verified::Submit { submission, respond }) => {
-            let (source, raw) = (submission.source.clone(), submission.raw.clone());
-            let put_aside = async |reason| {
-                // By content: several of them may carry one identity, or one too long to keep.
-                let source_id = format!("sha256:{}", hex::encode(Sha256::digest(&raw)));
-                let source = source.clone();
-                let item = Quarantine { source, source_id, reason, raw: raw.to_vec() };
-                keep(app, *office, kind, &item, now).await
+    };
+    // RD3.2, as the intake judges it.
+    let alarms = match &content {
+        Content::Said(submission) => app.offices.get(*office).is_some_and(|office| {
+            submission.urgent || office.policy.sounds_urgent(&submission.text)
+        }),
+        Content::Nothing | Content::Aside(_) => false,
+    };
+    let keeps_nothing = matches!(content, Content::Nothing) && heard.is_empty();
+    let is_for_now = matches!(&content, Content::Said(said) if said.meaning.is_for_now());
+    // Who brings a recording along is a machine that comes again.
+    let can_wait = !keeps_nothing && !is_for_now && audio.is_none();
+    let behind = (can_wait || is_for_now) && app.spool.comes_first().await;
+    let became = if behind {
+        Err(NotDelivered::Busy(Busy { retry_after_s: 5 }))
+    } else {
+        carry_out(app, (*office, channel.kind()), content, heard, audio, at).await
+    };
+    let now = app.clock.now();
+    let response = match (became, reply) {
+        (Ok(Became::Accepted(accepted)), Reply::Ask(respond)) => {
+            let prefix = app.offices.get(*office).map(|o| o.prefix.clone());
+            let mut outcome = accepted.outcome(prefix.as_deref().unwrap_or_default());
+            with_pages(app, *office, prefix.as_deref(), &accepted, &mut outcome);
+            if let Outcome::Durable { receipt, .. } = &mut outcome {
+                receipt.alarms = alarms;
+                receipt.alarm_reaches = app.relay.reaches_people(*office);
+            }
+            ready(respond(&outcome, now))
+        }
+        (Ok(Became::Unvouched(reason)), _) => ready(unvouched(reason)),
+        (Ok(_), Reply::Ready(answer)) => ready(answer),
+        (Ok(_), Reply::Ask(respond)) => ready(respond(&Outcome::Quarantined, now)),
+        (Err(NotDelivered::NoOffice), _) => refused(kind, Refusal::new(404, "no_such_office")),
+        (Err(NotDelivered::Busy(retry)), reply) => {
+            let kept = can_wait && {
+                let sent = Sent { address: key, head: &head, body: body.clone(), peer: &peer };
+                app.spool.keep(&sent.letter(*office, at)).await
             };
-            // RD3.2, as the intake judges it.
-            let alarms = app.offices.get(*office).is_some_and(|office| {
-                submission.urgent || office.policy.sounds_urgent(&submission.text)
-            });
-            let brought = match audio.map(|audio| phone::vouched(&submission.raw, audio)) {
-                None => None,
-                Some(Ok(brought)) => Some(brought),
-                // Somebody called all the same: staff see the description, without the recording.
-                Some(Err(_)) if !put_aside("bad_audio").await => return busy(5),
-                Some(Err(reason)) => return ready(unvouched(reason)),
-            };
-            let accepted = match submission.channel {
-                ChannelKind::Hotline => calls::accept(app, *office, *submission, brought).await,
-                _ => app.intake.accept(*office, *submission).await,
-            };
-            match accepted {
-                // The first one stands, and its answer is the answer; what came under its identity
-                // this time is for a person to read.
-                Ok(
-                    Accepted::Ticket { differs: true, .. } | Accepted::Said { differs: true, .. },
-                ) if !put_aside("id_reused").await => busy(5),
-                Ok(accepted) => {
-                    let prefix = app.offices.get(*office).map(|o| o.prefix.clone());
-                    let mut outcome = accepted.outcome(prefix.as_deref().unwrap_or_default());
-                    with_pages(app, *office, prefix.as_deref(), &accepted, &mut outcome);
-                    if let Outcome::Durable { receipt, .. } = &mut outcome {
-                        receipt.alarms = alarms;
-                        receipt.alarm_reaches = app.relay.reaches_people(*office);
+            match (kept, reply) {
+                (true, Reply::Ready(answer)) => ready(answer),
+                (true, Reply::Ask(respond)) => ready(respond(&Outcome::Spooled { alarms }, now)),
+                (false, Reply::Ready(_)) => busy(retry.retry_after_s),
+                (false, Reply::Ask(respond)) => {
+                    let mut response = ready(respond(&Outcome::Busy(retry), now));
+                    if response.status() == StatusCode::SERVICE_UNAVAILABLE {
+                        let after = retry.retry_after_s.into();
+                        response.headers_mut().insert(header::RETRY_AFTER, after);
                     }
-                    ready(respond(&outcome, app.clock.now()))
-                }
-                Err(AcceptError::Busy(Busy { retry_after_s })) => {
-                    let answer = respond(&Outcome::Busy(Busy { retry_after_s }), app.clock.now());
-                    let mut response = ready(answer);
-                    *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
-                    response.headers_mut().insert(header::RETRY_AFTER, retry_after_s.into());
                     response
                 }
-                // From a verified sender, and longer than anything should be: behind it is somebody
-                // who wrote or called all the same.
-                Err(AcceptError::Invalid(_)) => {
-                    if put_aside("out_of_bounds").await {
-                        ready(respond(&Outcome::Quarantined, app.clock.now()))
-                    } else {
-                        busy(5)
-                    }
-                }
-                Err(AcceptError::NoOffice) => refused(kind, Refusal::new(404, "no_such_office")),
             }
         }
     };
     metrics::histogram!(telemetry::CHANNEL_SECONDS, "channel" => kind)
         .record(began.elapsed().as_secs_f64());
     response
+}
+
+/// What a verified request asks to be kept.
+pub(crate) enum Content {
+    /// Nothing, or only what was heard beside it.
+    Nothing,
+    /// What nobody understood.
+    Aside(Quarantine),
+    /// What a citizen said.
+    Said(Box<Submission>),
+}
+
+/// How its sender is answered.
+enum Reply {
+    Ready(Answer),
+    /// Once the outcome is known.
+    Ask(Respond),
+}
+
+/// What was kept.
+enum Became {
+    /// As it was asked for, or in the quarantine.
+    Kept,
+    Accepted(Accepted),
+    /// In the quarantine, without the recording that came along, for this reason.
+    Unvouched(&'static str),
+}
+
+/// Why nothing was kept.
+#[derive(Debug)]
+pub(crate) enum NotDelivered {
+    /// Try again.
+    Busy(Busy),
+    NoOffice,
+}
+
+/// Keeps what was received at `at`: the one way in, for what has just come and for what the spool took.
+async fn carry_out(
+    app: &App,
+    (office, channel): (OfficeId, ChannelKind),
+    content: Content,
+    heard: Vec<Heard>,
+    audio: Option<Bytes>,
+    at: DateTime<Utc>,
+) -> Result<Became, NotDelivered> {
+    let kind = channel.as_str();
+    const BUSY: NotDelivered = NotDelivered::Busy(Busy { retry_after_s: 5 });
+    // What a platform reports and will not report again is kept before it is answered.
+    if !heard.is_empty() && !app.hearing.hear(office, heard).await {
+        return Err(BUSY);
+    }
+    let submission = match content {
+        Content::Nothing => return Ok(Became::Kept),
+        Content::Aside(item) => {
+            let kept = keep(app, office, kind, &item, at).await;
+            return if kept { Ok(Became::Kept) } else { Err(BUSY) };
+        }
+        Content::Said(submission) => submission,
+    };
+    let (source, raw) = (submission.source.clone(), submission.raw.clone());
+    let put_aside = async |reason| {
+        // By content: several of them may carry one identity, or one too long to keep.
+        let source_id = format!("sha256:{}", hex::encode(Sha256::digest(&raw)));
+        let source = source.clone();
+        let item = Quarantine { source, source_id, reason, raw: raw.to_vec() };
+        keep(app, office, kind, &item, at).await
+    };
+    let brought = match audio.map(|audio| phone::vouched(&submission.raw, audio)) {
+        None => None,
+        Some(Ok(brought)) => Some(brought),
+        // Somebody called all the same: staff see the description, without the recording.
+        Some(Err(_)) if !put_aside("bad_audio").await => return Err(BUSY),
+        Some(Err(reason)) => return Ok(Became::Unvouched(reason)),
+    };
+    let accepted = match channel {
+        ChannelKind::Hotline => calls::accept(app, office, *submission, brought, at).await,
+        _ => app.intake.accept_at(office, *submission, at).await,
+    };
+    match accepted {
+        // The first one stands, and its answer is the answer; what came under its identity this time
+        // is for a person to read.
+        Ok(Accepted::Ticket { differs: true, .. } | Accepted::Said { differs: true, .. })
+            if !put_aside("id_reused").await =>
+        {
+            Err(BUSY)
+        }
+        Ok(accepted) => Ok(Became::Accepted(accepted)),
+        Err(AcceptError::Busy(busy)) => Err(NotDelivered::Busy(busy)),
+        // From a verified sender, and longer than anything should be: behind it is somebody who wrote
+        // or called all the same.
+        Err(AcceptError::Invalid(_)) if put_aside("out_of_bounds").await => Ok(Became::Kept),
+        Err(AcceptError::Invalid(_)) => Err(BUSY),
+        Err(AcceptError::NoOffice) => Err(NotDelivered::NoOffice),
+    }
+}
+
+/// A request that was read, to be put into the spool.
+pub(super) struct Sent<'a> {
+    /// `wechat/main`, `hotline/pbx1`.
+    pub(super) address: &'a str,
+    pub(super) head: &'a Parts,
+    pub(super) body: Bytes,
+    pub(super) peer: &'a Peer,
+}
+
+impl Sent<'_> {
+    pub(super) fn letter(self, office: OfficeId, received_at: DateTime<Utc>) -> Letter {
+        let Self { address, head, body, peer } = self;
+        let headers = header_names(head).into_iter();
+        Letter {
+            office,
+            received_at,
+            address: address.to_owned(),
+            peer: peer.address,
+            query: head.uri.query().unwrap_or_default().to_owned(),
+            headers: headers.map(|(name, value)| (name.to_owned(), value.to_vec())).collect(),
+            body,
+        }
+    }
+}
+
+/// A letter of the spool that was read again.
+pub(crate) enum Parcel {
+    /// Of a channel.
+    Channel { office: OfficeId, channel: ChannelKind, content: Content, heard: Vec<Heard> },
+    /// Of a source of calls with a form of its own.
+    Push(phone::Push),
+}
+
+impl Parcel {
+    /// Whose it is, where the order matters: nothing of one citizen overtakes the other.
+    pub(crate) fn lane(&self) -> Option<&str> {
+        match self {
+            Self::Channel { content: Content::Said(submission), .. } => {
+                submission.thread.as_deref()
+            }
+            Self::Channel { .. } | Self::Push(_) => None,
+        }
+    }
+}
+
+/// What a letter of the spool came to.
+pub(crate) struct Delivered {
+    pub(crate) office: OfficeId,
+    pub(crate) kind: ChannelKind,
+    /// What it became, where it said something.
+    pub(crate) accepted: Option<Accepted>,
+}
+
+/// Reads a letter as it was read when it came.
+///
+/// # Errors
+/// A word for why it cannot be: its channel is not configured any more, or with another secret.
+pub(crate) fn reopen(app: &App, letter: &Letter) -> Result<Parcel, &'static str> {
+    let at = letter.received_at;
+    if let Some(id) = letter.address.strip_prefix("hotline/")
+        && let Some(source) = app.sources.0.get(&format!("hotline:{id}"))
+        && source.push.is_some()
+    {
+        return letter
+            .with_request(|request| phone::verify(source, request, letter.peer, at))
+            .map(Parcel::Push)
+            .map_err(|refusal| refusal.reason);
+    }
+    let (office, channel) = app.channels.get(&letter.address).ok_or("no_such_channel")?;
+    let heard = letter.with_request(|request| channel.hear(request, at));
+    let (verified, heard) = heard.map_err(|refusal| refusal.reason)?;
+    let content = match verified {
+        Verified::Answer(_) => Content::Nothing,
+        Verified::Quarantine(item, _) => Content::Aside(item),
+        Verified::Submit { submission, .. } => Content::Said(submission),
+    };
+    Ok(Parcel::Channel { office: *office, channel: channel.kind(), content, heard })
+}
+
+/// Does with a letter of the spool what would have been done when it was received, at `at`.
+pub(crate) async fn deliver(
+    app: &App,
+    parcel: Parcel,
+    at: DateTime<Utc>,
+) -> Result<Delivered, NotDelivered> {
+    match parcel {
+        Parcel::Channel { office, channel, content, heard } => {
+            let accepted = match carry_out(app, (office, channel), content, heard, None, at).await?
+            {
+                Became::Accepted(accepted) => Some(accepted),
+                Became::Kept | Became::Unvouched(_) => None,
+            };
+            Ok(Delivered { office, kind: channel, accepted })
+        }
+        Parcel::Push(push) => {
+            let office = push.source.office;
+            let kept = phone::carry_out(app, push, at).await;
+            kept.map_err(|()| NotDelivered::Busy(Busy { retry_after_s: 5 }))?;
+            Ok(Delivered { office, kind: ChannelKind::Hotline, accepted: None })
+        }
+    }
 }
 
 /// The recording is not the one of the signed description.

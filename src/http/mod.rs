@@ -25,6 +25,7 @@ use crate::{
     reply::Replies,
     schedule::runner::Runner,
     search::Indexer,
+    spool::Spool,
 };
 use axum::{
     Router,
@@ -49,6 +50,8 @@ pub struct App {
     pub clock: Clock,
     /// The door for submissions.
     pub intake: Intake,
+    /// What takes submissions in while the database is away.
+    pub spool: Spool,
     /// The schedule.
     pub schedule: Arc<Runner>,
     /// The relay.

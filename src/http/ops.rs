@@ -1,7 +1,7 @@
 //! Health and metrics, on the operations listener.
 
-use super::Shared;
-use crate::{store, telemetry, wording};
+use super::{App, Shared};
+use crate::{spool::Standing, store, telemetry, wording};
 use axum::{
     Json,
     extract::{Path, State},
@@ -44,7 +44,8 @@ impl Check {
 }
 
 /// Whether this process can do its work, and what fails. 503 only for what stops intake: without
-/// PostgreSQL nothing can be kept. Redis away is said, and costs lateness of seconds.
+/// PostgreSQL and without room in the spool nothing can be kept. Redis away is said, and costs
+/// lateness of seconds.
 pub async fn ready(State(app): State<Shared>) -> Response {
     let now = app.clock.now();
     let database = async {
@@ -56,6 +57,8 @@ pub async fn ready(State(app): State<Shared>) -> Response {
         Ok::<_, store::StoreError>((durable, armed, late, outbox, clock))
     };
     let mut checks = Vec::new();
+    let spool = app.spool.standing().await;
+    let takes_in = spool.is_some_and(|spool| spool.has_room());
     match tokio::time::timeout(Duration::from_secs(2), database).await {
         Ok(Ok((durable, armed, late, outbox, clock))) => {
             checks.push(match durable {
@@ -87,8 +90,18 @@ pub async fn ready(State(app): State<Shared>) -> Response {
                 )
             });
         }
+        // Out of the balancer is where no citizen could be heard.
+        _ if takes_in => checks.push(Check::degraded(
+            "postgres",
+            "no answer; what WeChat and the telephone send is kept in the spool, all else gets 503",
+        )),
         _ => checks
             .push(Check::failed("postgres", "no answer; submissions get 503 until it is back")),
+    }
+    checks.extend(spool.map(|spool| stands(&app, &spool)));
+    if app.spool.is_barred() {
+        let says = "off: spool.folder is used by another process or cannot be written";
+        checks.push(Check::degraded("spool", says));
     }
     checks.push(match app.schedule.index().memory_policy().await {
         Ok(policy) if policy == "noeviction" => Check::ok("redis"),
@@ -128,6 +141,27 @@ pub async fn ready(State(app): State<Shared>) -> Response {
     (status, Json(serde_json::json!({ "state": state, "checks": checks }))).into_response()
 }
 
+fn stands(app: &App, spool: &Standing) -> Check {
+    let Standing { waiting, aside, .. } = spool;
+    let mut says = Vec::new();
+    if *waiting > 0 {
+        let age = app.spool.age_s(spool);
+        says.push(format!("{waiting} entries wait for PostgreSQL, the oldest for {age:.0} s"));
+    }
+    if !spool.has_room() {
+        says.push("it is full, and more gets 503: see spool.limit_mb".to_owned());
+    }
+    if *aside > 0 {
+        says.push(format!(
+            "{aside} entries could not be taken in and lie in spool.folder as aside-…; see the README"
+        ));
+    }
+    if says.is_empty() {
+        return Check::ok("spool");
+    }
+    Check::degraded("spool", says.join("; "))
+}
+
 /// An exchange says that something lies in a source's folders: they are looked through at once, which
 /// is done every few seconds anyway. It names nothing and gives nothing away.
 pub async fn scan(State(app): State<Shared>, Path(id): Path<String>) -> Response {
@@ -154,6 +188,12 @@ pub async fn metrics(State(app): State<Shared>) -> String {
     for office in app.offices.all().values() {
         metrics::gauge!(telemetry::CALENDAR_DAYS_AHEAD, "office" => office.code.clone())
             .set(office.calendar.days_known_ahead(today) as f64);
+    }
+    if let Some(spool) = app.spool.standing().await {
+        metrics::gauge!(telemetry::SPOOL_WAITING).set(spool.waiting as f64);
+        metrics::gauge!(telemetry::SPOOL_OLDEST_S).set(app.spool.age_s(&spool));
+        metrics::gauge!(telemetry::SPOOL_BYTES).set(spool.bytes as f64);
+        metrics::gauge!(telemetry::SPOOL_ASIDE).set(spool.aside as f64);
     }
     metrics::gauge!("intake_queue_waiting").set(app.intake.waiting() as f64);
     metrics::gauge!("schedule_steps").set(app.schedule.steps() as f64);

@@ -3,7 +3,7 @@
 
 use super::{
     App,
-    channels::{as_adapters_see_it, busy, header_names, keep, read, ready, refused},
+    channels::{Sent, as_adapters_see_it, busy, header_names, keep, read, ready, refused},
     serve::Peer,
 };
 use crate::{
@@ -17,10 +17,11 @@ use axum::{
     response::Response,
 };
 use bytes::Bytes;
-use intake_contract::{Quarantine, Refusal};
-use intake_hotline::{PushSource, Voicemail};
+use chrono::{DateTime, Utc};
+use intake_contract::{Quarantine, Refusal, Request};
+use intake_hotline::{PushSource, Received, Voicemail};
 use sha2::{Digest, Sha256};
-use std::time::Instant;
+use std::{net::IpAddr, sync::Arc, time::Instant};
 use tokio::sync::Semaphore;
 
 const CHANNEL: &str = "hotline";
@@ -73,11 +74,54 @@ pub(super) fn vouched(event: &[u8], audio: Bytes) -> Result<calls::Brought, &'st
     }
 }
 
-/// One push of a source.
+/// A push that was verified and read.
+pub(crate) struct Push {
+    pub(crate) source: Arc<Source>,
+    received: Received,
+    original: Vec<u8>,
+}
+
+/// Verifies and reads a push of a source that has a form of its own, received at `at` from `peer`.
+pub(super) fn verify(
+    source: &Arc<Source>,
+    request: Request<'_>,
+    peer: IpAddr,
+    at: DateTime<Utc>,
+) -> Result<Push, Refusal> {
+    let push = source.push.as_ref().ok_or(Refusal::new(404, "no_such_channel"))?;
+    let received = push.verify(request, Some(peer), at)?;
+    Ok(Push { source: Arc::clone(source), received, original: push.original(request) })
+}
+
+/// Keeps what a push told, received at `at`; an error when that was not possible now.
+pub(super) async fn carry_out(app: &App, push: Push, at: DateTime<Utc>) -> Result<(), ()> {
+    let Push { source, received, original } = push;
+    if let Some(unread) = received.unread {
+        let item = Quarantine {
+            source: source.name.clone(),
+            source_id: format!("sha256:{}", hex::encode(Sha256::digest(&original))),
+            reason: unread.reason(),
+            raw: original.clone(),
+        };
+        if !keep(app, source.office, CHANNEL, &item, at).await {
+            return Err(());
+        }
+    }
+    let heard = async {
+        let calls = calls::scan::tied(app, &source, received.calls).await?;
+        calls::hear(app, &source, calls, &original, at).await
+    };
+    heard.await.map(drop).map_err(|error| {
+        tracing::warn!(error = %telemetry::causes(&error), "a call could not be kept; its sender may try again");
+    })
+}
+
+/// One push of a source, `address` as `hotline/pbx1`.
 pub(super) async fn receive(
     app: &App,
-    source: &Source,
+    source: &Arc<Source>,
     push: &PushSource,
+    address: &str,
     peer: Peer,
     request: HttpRequest<Body>,
 ) -> Response {
@@ -88,33 +132,21 @@ pub(super) async fn receive(
         Err(refusal) => return refused(CHANNEL, refusal),
     };
     let names = header_names(&head);
+    let at = app.clock.now();
     let request = as_adapters_see_it(&head, &names, &body);
-    let now = app.clock.now();
-    let received = match push.verify(request, Some(peer.address), now) {
-        Ok(received) => received,
+    let push = match verify(source, request, peer.address, at) {
+        Ok(push) => push,
         Err(refusal) => return refused(CHANNEL, refusal),
     };
-    let original = push.original(request);
-    if let Some(unread) = received.unread {
-        let item = Quarantine {
-            source: source.name.clone(),
-            source_id: format!("sha256:{}", hex::encode(Sha256::digest(&original))),
-            reason: unread.reason(),
-            raw: original.clone(),
-        };
-        if !keep(app, source.office, CHANNEL, &item, now).await {
+    let answer = push.received.answer.clone();
+    let kept = !app.spool.comes_first().await && carry_out(app, push, at).await.is_ok();
+    if !kept {
+        let sent = Sent { address, head: &head, body: body.clone(), peer: &peer };
+        if !app.spool.keep(&sent.letter(source.office, at)).await {
             return busy(5);
         }
     }
-    let heard = async {
-        let calls = calls::scan::tied(app, source, received.calls).await?;
-        calls::hear(app, source, calls, &original).await
-    };
-    if let Err(error) = heard.await {
-        tracing::warn!(error = %telemetry::causes(&error), "a call could not be kept; its sender may try again");
-        return busy(5);
-    }
     metrics::histogram!(telemetry::CHANNEL_SECONDS, "channel" => CHANNEL)
         .record(began.elapsed().as_secs_f64());
-    ready(received.answer)
+    ready(answer)
 }

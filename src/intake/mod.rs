@@ -194,12 +194,24 @@ impl Intake {
         office: OfficeId,
         submission: Submission,
     ) -> Result<Accepted, AcceptError> {
+        self.accept_at(office, submission, self.clock.now()).await
+    }
+
+    /// As [`Self::accept`], of what was received at that moment.
+    ///
+    /// # Errors
+    /// As [`Self::accept`].
+    pub async fn accept_at(
+        &self,
+        office: OfficeId,
+        submission: Submission,
+        received_at: DateTime<Utc>,
+    ) -> Result<Accepted, AcceptError> {
         let office = self.offices.get(office).ok_or(AcceptError::NoOffice)?;
         let submission = submission.normalise().map_err(AcceptError::Invalid)?;
         let busy = AcceptError::Busy(Busy { retry_after_s: RETRY_AFTER_S });
         let (answer, answered) = oneshot::channel();
         let digest = batch::digest(&submission.raw);
-        let received_at = self.clock.now();
         let channel = submission.channel.as_str();
         let incoming = Incoming { office, submission, digest, received_at };
         let waiting = Waiting { incoming, answer };

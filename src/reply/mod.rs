@@ -282,7 +282,7 @@ impl Replies {
     async fn attempt(&self, due: &Due) -> Result<(), StoreError> {
         let now = self.clock.now();
         let Some(office) = self.offices.get(due.office) else { return Ok(()) };
-        let may_at = plan::may_be_told_at(&office, due.kind, now);
+        let may_at = plan::may_be_told_at(&office, due.kind, &due.facts, now);
         if may_at > now {
             return self.move_on(due, &Then::Again(may_at, due.lane.clone())).await;
         }

@@ -5,7 +5,8 @@
 //! handed it up, without its words), `awaiting` (`missing`, `until`), `resolved` (`answer`), `said` (`text`),
 //! `reopened` (`reason`, `due_at`). Any other effect is told when its `data` has
 //! `"tell_citizen": true`, as `registered` of what was registered while nobody waited for an answer;
-//! with `"tell_citizen": false` none is.
+//! with `"tell_citizen": false` none is. `number_follows` (`asks`, `wrote_at`) tells the number to who
+//! was answered from the spool without one.
 
 use super::SMS;
 use crate::{
@@ -14,7 +15,7 @@ use crate::{
     store::{self, StoreError, reply::NewReplies},
     wording,
 };
-use chrono::{DateTime, Days, NaiveTime, Utc};
+use chrono::{DateTime, Days, NaiveTime, TimeDelta, Utc};
 use intake_contract::{Telling, china};
 use serde_json::{Value, json};
 use sqlx::PgConnection;
@@ -49,11 +50,11 @@ pub async fn plan(
         }
         let lane = accounts.of_thread(office.id, effect.thread.as_deref());
         let from = if is_automatic(kind) { now.max(effect.not_before) } else { now };
+        new.next_try_at.push(may_be_told_at(office, kind, &facts, from));
         new.ticket.push(effect.ticket.as_i64());
         new.kind.push(kind.as_str());
         new.facts.push(facts);
         new.lane.push(lane.map_or(SMS, |(account, _)| &account.source).to_owned());
-        new.next_try_at.push(may_be_told_at(office, kind, from));
     }
     if !new.ticket.is_empty() {
         store::reply::add(db, office.id, &new, now).await?;
@@ -62,6 +63,7 @@ pub async fn plan(
 }
 
 fn telling(kind: &str, data: &Value) -> Option<Telling> {
+    let kind = if kind == "number_follows" { "registered" } else { kind };
     match (data.get("tell_citizen").and_then(Value::as_bool), Telling::parse(kind)) {
         (Some(false), _) => None,
         (_, Some(telling)) => Some(telling),
@@ -78,13 +80,26 @@ fn is_automatic(kind: Telling) -> bool {
 /// When a citizen may be told, from `at` on: what an officer wrote or did, at any hour; what
 /// happened by itself, between 8 and 21 o'clock, and a rise as staff are told of it, while the
 /// office is open. Asked again before each attempt: calendars change.
-pub(super) fn may_be_told_at(office: &Office, kind: Telling, at: DateTime<Utc>) -> DateTime<Utc> {
+pub(super) fn may_be_told_at(
+    office: &Office,
+    kind: Telling,
+    facts: &Value,
+    at: DateTime<Utc>,
+) -> DateTime<Utc> {
     match kind {
+        Telling::Registered if just_wrote(facts, at) => at,
         Telling::Registered => politely(at),
         Telling::Raised if office.calendar.is_open(at) => politely(at),
         Telling::Raised => politely(office.calendar.next_open(at).value),
         _ => at,
     }
+}
+
+/// Who wrote a moment ago, at whatever hour, is awake and waits for an answer.
+fn just_wrote(facts: &Value, at: DateTime<Utc>) -> bool {
+    const AWAKE: TimeDelta = TimeDelta::minutes(30);
+    let wrote_at = facts.get("wrote_at").and_then(|at| serde_json::from_value(at.clone()).ok());
+    wrote_at.is_some_and(|wrote_at: DateTime<Utc>| at - wrote_at <= AWAKE)
 }
 
 fn politely(at: DateTime<Utc>) -> DateTime<Utc> {
@@ -123,10 +138,20 @@ mod tests {
     }
 
     #[test]
+    fn who_has_just_written_is_awake_and_who_wrote_an_hour_ago_may_sleep() {
+        let facts = json!({ "wrote_at": at("2026-11-24T22:14") });
+        assert!(just_wrote(&facts, at("2026-11-24T22:44")));
+        assert!(!just_wrote(&facts, at("2026-11-24T22:45")));
+        assert!(!just_wrote(&json!({}), at("2026-11-24T22:14")));
+    }
+
+    #[test]
     fn an_effect_is_told_by_its_kind_or_because_it_says_so() {
         let told = |kind: &str, data: Value| telling(kind, &data);
         assert_eq!(told("resolved", json!({ "answer": "好了" })), Some(Telling::Resolved));
         assert_eq!(told("registered", json!({ "tell_citizen": true })), Some(Telling::Registered));
+        let follows = json!({ "tell_citizen": true, "asks": true });
+        assert_eq!(told("number_follows", follows), Some(Telling::Registered));
         assert_eq!(told("raised", json!({ "tell_citizen": false })), None);
         assert_eq!(told("moved", json!({ "tell_citizen": true })), None);
         assert_eq!(

@@ -81,6 +81,44 @@ pub async fn take_effects(
     Ok(effects)
 }
 
+/// Enters the effect that the citizen is told the number of their ticket, unless they were told since
+/// `since`, or are about to be; whether it was entered. Takes the ticket's lock, so that two who do the
+/// same find each other. The staff is told of the ticket by its own effect.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn number_follows(
+    db: &mut PgConnection,
+    (office, ticket): (OfficeId, RegisterNumber),
+    data: &Value,
+    since: DateTime<Utc>,
+    now: DateTime<Utc>,
+) -> Result<bool, StoreError> {
+    sqlx::query!(
+        "SELECT 1 AS one FROM ticket WHERE office_id = $1 AND ticket = $2 FOR UPDATE",
+        office.0,
+        ticket.as_i64()
+    )
+    .fetch_optional(&mut *db)
+    .await?;
+    let entered = sqlx::query!(
+        "INSERT INTO outbox (office_id, kind, ticket, urgent, data, created_at, not_before, state)
+         SELECT $1, 'number_follows', $2, false, $3, $5, $5, 1
+         WHERE NOT EXISTS (SELECT FROM reply WHERE office_id = $1 AND ticket = $2
+                               AND kind = 'registered' AND created_at >= $4)
+           AND NOT EXISTS (SELECT FROM outbox WHERE office_id = $1 AND NOT citizen_told
+                               AND data ? 'tell_citizen' AND kind = 'number_follows' AND ticket = $2)",
+        office.0,
+        ticket.as_i64(),
+        data,
+        since,
+        now
+    )
+    .execute(db)
+    .await?;
+    Ok(entered.rows_affected() == 1)
+}
+
 /// Replies to enter, column by column.
 #[derive(Debug, Default)]
 #[expect(missing_docs, reason = "the columns of reply")]

@@ -289,7 +289,7 @@ impl Served {
         let account = account_text();
         let text = format!(
             "database_url = '{}'\nredis_url = '{}'\n[schedule]\nprefix = '{}'\n[http]\nlisten = '{listen}'\n\
-             [ops]\nlisten = '{ops}'\n[media]\nfolder = '{}'\n{account}",
+             [ops]\nlisten = '{ops}'\n[media]\nfolder = '{}'\n[spool]\nfolder = ''\n{account}",
             beside.database_url,
             redis_url(),
             hex::encode(secret::random::<6>()),

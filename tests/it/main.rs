@@ -36,5 +36,6 @@ mod relay;
 mod replies;
 mod schedule;
 mod search;
+mod spool;
 mod support;
 mod verify;

@@ -910,3 +910,47 @@ async fn what_is_told_of_one_ticket_is_told_in_its_order_by_the_workers_themselv
     }
     world.gateway.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_wrote_while_the_database_was_away_is_told_the_number_once() {
+    let url = database().await;
+    let (proxy, through) = Proxy::of_database(&url).await;
+    let folder = format!("{}/told-{}", env!("CARGO_TARGET_TMPDIR"), &url[url.len() - 12..]);
+    let spec = Spec::at(at("2026-11-28 22:14")).on(&through);
+    let spool = format!("[spool]\nfolder = '{folder}'\n");
+    let world = World::with(spec.with(&spool), &templates(), &[Manner::Says("{}")]).await;
+    proxy.cut();
+    for words in ["社保卡补办被退了三次", "原件都带齐了", "窗口说系统里没有"]
+    {
+        world.standin.act(&world.openid, Act::Text(words.to_owned())).await;
+    }
+    let talk = world.standin.talk(&world.openid);
+    assert!(talk.last().unwrap().text.contains("编号和答复时间随后告诉您"), "{talk:?}");
+    world.later(5).await;
+    proxy.mend();
+    let allowed = "SELECT count(*) FROM wechat_allowance";
+    until("it is drained, and they may be written to", async || {
+        let waits = world.gateway.app.spool.standing().await.unwrap().waiting;
+        waits == 0 && number(&world.gateway.pool, allowed).await == 1
+    })
+    .await;
+    // At night, because they have just written; with the weekend's dates.
+    world.step().await;
+    world.step().await;
+    let told = world.told();
+    assert_eq!(told.iter().map(|entry| entry.how).collect::<Vec<_>>(), [How::Custom]);
+    let text = &told[0].text;
+    assert!(text.contains("您发来的内容已登记，编号 BCS-2026-000001"), "{text}");
+    assert!(text.contains("11月30日（周一）8:30开始办理"), "{text}");
+    assert!(text.contains("最晚12月1日（周二）16:30前答复您"), "{text}");
+    // The same again tells nothing.
+    world.later(1).await;
+    proxy.cut();
+    world.standin.act(&world.openid, Act::Text("补充一句".to_owned())).await;
+    proxy.mend();
+    until("it is drained", async || world.gateway.app.spool.standing().await.unwrap().waiting == 0)
+        .await;
+    world.step().await;
+    assert_eq!(world.told().len(), 2, "once for each time that the number was promised");
+    world.gateway.stop().await;
+}

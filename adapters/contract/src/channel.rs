@@ -294,8 +294,8 @@ pub struct Busy {
     pub retry_after_s: u32,
 }
 
-/// What the gateway did with a submission. Only [`Outcome::Durable`],
-/// [`Outcome::Said`] and [`Outcome::Quarantined`] may be answered as received.
+/// What the gateway did with a submission. Only [`Outcome::Durable`], [`Outcome::Said`],
+/// [`Outcome::Quarantined`] and [`Outcome::Spooled`] may be answered as received.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
     /// Committed, now or by an earlier delivery of the same submission.
@@ -311,6 +311,11 @@ pub enum Outcome {
     Said(Said),
     /// Committed to the quarantine, because the database would not take it as a ticket.
     Quarantined,
+    /// Safely in the gateway's spool while the database is away: it has no number yet.
+    Spooled {
+        /// RD3.2: the words make it an emergency, and nobody can be told of it yet.
+        alarms: bool,
+    },
     /// Not kept.
     Busy(Busy),
 }

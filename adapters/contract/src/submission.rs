@@ -103,6 +103,15 @@ pub enum Meaning {
     Command(Command),
 }
 
+impl Meaning {
+    /// Whether it only asks, and is of no use unless it is answered now: it is not kept for later.
+    #[must_use]
+    pub fn is_for_now(&self) -> bool {
+        use Command::{Evaluate, Help, Progress, Withdraw};
+        matches!(self, Self::Command(Progress | Evaluate | Withdraw | Help))
+    }
+}
+
 /// What a citizen can ask for by a whole text or by the menu.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

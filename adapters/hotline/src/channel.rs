@@ -169,6 +169,7 @@ fn answer(outcome: &Outcome) -> Answer {
         Outcome::Said(_) | Outcome::Quarantined => {
             (202, serde_json::json!({ "quarantined": true }))
         }
+        Outcome::Spooled { .. } => (202, serde_json::json!({ "spooled": true })),
         Outcome::Busy(busy) => (503, serde_json::json!({ "retry_after_s": busy.retry_after_s })),
     };
     Answer { status, content_type: "application/json", body: body.to_string().into_bytes() }

@@ -197,6 +197,7 @@ fn new_is_202_and_a_repeat_200_with_the_same_number() {
         assert_eq!(answer.status, status);
         assert!(String::from_utf8_lossy(&answer.body).contains("BCS-2026-000001"));
     }
+    assert_eq!(answer(Outcome::Spooled { alarms: false }).status, 202);
     assert_eq!(answer(Outcome::Busy(Busy { retry_after_s: 5 })).status, 503);
 }
 

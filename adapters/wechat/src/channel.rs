@@ -347,10 +347,14 @@ impl WechatChannel {
 
     fn submit(&self, submission: Submission, to: Correspondent) -> Verified {
         let words = Arc::clone(&self.words);
+        let meaning = submission.meaning.clone();
         let respond = Box::new(move |outcome: &Outcome, now: DateTime<Utc>| match outcome {
             Outcome::Durable { kept, receipt, .. } => to.answer(words.receipt(*kept, receipt), now),
             Outcome::Said(said) => to.answer(words.said(said), now),
             Outcome::Quarantined => to.answer(words.kept_for_staff(), now),
+            Outcome::Spooled { alarms } => to.answer(words.spooled(&meaning, *alarms), now),
+            // The platform would only ask again, and the citizen read that the account is broken.
+            Outcome::Busy(_) if meaning.is_for_now() => to.answer(words.ask_again(&meaning), now),
             Outcome::Busy(_) => Answer::text(503, ""),
         });
         Verified::Submit { submission: Box::new(submission), respond }

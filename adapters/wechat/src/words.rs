@@ -1,5 +1,5 @@
 use chrono::{DateTime, Datelike, Timelike, Utc, Weekday};
-use intake_contract::{Kept, Receipt, Said, Standing, china};
+use intake_contract::{Command, Kept, Meaning, Receipt, Said, Standing, china};
 
 /// What the account says of the window.
 #[derive(Debug, Clone, Default)]
@@ -30,6 +30,52 @@ impl ServiceWords {
 
     pub(crate) fn kept_for_staff(&self) -> String {
         "已收到您的消息，工作人员会查看并处理。".to_owned()
+    }
+
+    /// For what is in the spool: it is safe, and nothing that the database knows can be said. No time
+    /// is promised, for nobody knows how long it takes.
+    pub(crate) fn spooled(&self, meaning: &Meaning, alarms: bool) -> String {
+        const TELL: &str = "请说明：办什么事、在哪里办、卡在哪一步。";
+        let alarm = match alarms {
+            true => "您说的情况紧急：有生命危险时，请立即拨打 110 或 120，不要等我们回复。",
+            false => "",
+        };
+        let told = match meaning {
+            Meaning::Statement | Meaning::Bare => format!(
+                "您发来的内容已安全收到，不会丢失，不用重发。登记系统暂时连不上，恢复后马上登记，编号和答复时间随后告诉您。着急的话，{}{}",
+                self.person(),
+                self.opening_hours
+            ),
+            Meaning::Greeting => {
+                format!("收到了。登记系统暂时连不上，您照常在这里留言，我们不会漏掉。{TELL}")
+            }
+            Meaning::Command(Command::NewMatter) => {
+                format!("好的。您接下来发的内容会另登记一件。{TELL}")
+            }
+            Meaning::Command(Command::Arrived { follows: true, .. }) => self.welcome(),
+            Meaning::Command(Command::Arrived { .. } | Command::Report) => self.how_to_report(),
+            Meaning::Command(Command::File) => {
+                self.said(&Said::NoFiles { number: None, page: None })
+            }
+            Meaning::Command(Command::Choice(_)) => {
+                "已收到您的选择，系统恢复后马上记录，不用再点。".to_owned()
+            }
+            Meaning::Command(_) => format!(
+                "收到了。登记系统暂时连不上，恢复后转告工作人员。着急的话，{}{}",
+                self.person(),
+                self.opening_hours
+            ),
+        };
+        format!("{alarm}{told}")
+    }
+
+    /// For who asks while nothing can be looked up, and nothing is kept.
+    pub(crate) fn ask_again(&self, meaning: &Meaning) -> String {
+        match meaning {
+            Meaning::Command(Command::Help) => self.said(&Said::Help),
+            _ => "登记系统暂时连不上，暂时查不到，请过一会儿再发一次。已经登记的事项照常办理，不受影响。"
+                .to_owned(),
+        }
     }
 
     fn person(&self) -> String {

@@ -105,6 +105,7 @@ impl TestGateway {
         let clock = Clock::standing_at(spec.now);
         let pool = connect(&config).await.unwrap();
         let gateway = Gateway::new(&config, pool, clock.clone()).await.unwrap();
+        gateway.open_spool(&config.spool);
         let app = gateway.app.clone();
         let public = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let ops = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -319,6 +320,9 @@ pub fn config(database_url: &str, redis_url: &str, prefix: &str, settings: &str)
     if config.media.s3_bucket.is_empty() {
         // Of its own, as the keys in Redis.
         config.media.folder = format!("{}/media/{prefix}", env!("CARGO_TARGET_TMPDIR"));
+    }
+    if !settings.contains("[spool]") {
+        config.spool.folder = String::new();
     }
     config.desk.insecure_cookie = true;
     config
