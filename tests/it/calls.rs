@@ -415,9 +415,69 @@ async fn a_message_taken_before_its_call_record_stays_one_call_after_it_left_the
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_message_whose_length_never_comes_does_not_wait_for_ever() {
+    let spool = Spool::new();
+    spool.put("8001", "msg0000", "8001_msg0000.txt");
+    let path = spool.inbox("8001").join("msg0000.txt");
+    let text = fs::read_to_string(&path).unwrap();
+    fs::write(&path, text.replace("duration=9\n", "duration=\n")).unwrap();
+    let gateway = night().with(&spool.settings("")).start().await;
+    let asterisk = source(&gateway, "hotline:ast");
+    let mut seen = Seen::new();
+    assert_eq!(calls::scan::scan(&gateway.app, &asterisk, &mut seen).await.unwrap(), 0);
+    // As after some minutes; files keep the machine's time.
+    let file = fs::File::options().write(true).open(&path).unwrap();
+    file.set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
+    assert_eq!(calls::scan::scan(&gateway.app, &asterisk, &mut seen).await.unwrap(), 1);
+    assert_eq!((calls_of(&gateway).await, tickets(&gateway).await), (1, 1));
+    while gateway.app.fetcher.step().await.unwrap() {}
+    let stored = "SELECT count(*) FROM call_recording WHERE state = 'stored'";
+    assert_eq!(number(&gateway.pool, stored).await, 1);
+    // Should it come after all, it is the same message.
+    fs::write(&path, text).unwrap();
+    calls::scan::scan(&gateway.app, &asterisk, &mut seen).await.unwrap();
+    assert_eq!(number(&gateway.pool, "SELECT count(*) FROM message").await, 1);
+    assert_eq!(number(&gateway.pool, "SELECT count(*) FROM quarantine").await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn call_records_that_cannot_be_read_are_put_aside_and_others_are_no_citizens() {
+    let spool = Spool::new();
+    spool.inbox("12333");
+    let csv = spool.root.join("Master.csv");
+    let rows = fs::read_to_string(format!("{FIXTURES}/asterisk/cdr.csv")).unwrap();
+    let hung_up = rows.lines().find(|row| row.contains("13700000002")).unwrap();
+    // Out by the trunk, from an extension, and the second half of a queue's call to the telephone.
+    let out =
+        hung_up.replace("13700000002", "02474123456").replace("1795446870.7", "1795446870.20");
+    let inside = hung_up.replace("from-carrier", "from-inside").replace("870.7", "870.21");
+    let half =
+        hung_up.replace("SIP/127.0.0.1-00000007", "Local/8001@q-01;2").replace("870.7", "870.22");
+    let unread = hung_up.rsplit_once(",\"1795446870.7\"").unwrap().0;
+    let old = unread.replace("2026-11-23", "2026-01-23");
+    let all = [hung_up, &out, &inside, &half, unread, &old, "\"being writt"].join("\n");
+    fs::write(&csv, all).unwrap();
+    let settings = spool.settings(&format!(
+        "cdr_csv = '{}'\nzone = 'UTC'\ncontexts = ['from-carrier']\nnumbering.own = ['024-74123456']",
+        csv.display()
+    ));
+    let gateway = night().with(&settings).start().await;
+    let asterisk = source(&gateway, "hotline:ast");
+    let mut seen = Seen::new();
+    for _ in 0..2 {
+        calls::scan::scan(&gateway.app, &asterisk, &mut seen).await.unwrap();
+    }
+    a_minute_later(&gateway).await;
+    assert_eq!((calls_of(&gateway).await, tickets(&gateway).await), (1, 1));
+    let aside = "SELECT count(*) FROM quarantine WHERE reason = 'unknown_form'";
+    assert_eq!(number(&gateway.pool, aside).await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_freeswitch_could_not_deliver_is_taken_from_its_folder_once() {
     let folder = folder();
-    let name = "a_a2150427-c1fb-4761-8c8d-611ff7aa1992.cdr.json";
+    // Named by the call's identity, which may be that of SIP.
+    let name = "a_1-4675@10.0.0.1.cdr.json";
     fs::write(folder.join(name), capture("001_json_cdr.body")).unwrap();
     fs::write(folder.join("notes.txt"), "x").unwrap();
     let more = format!("err_log_dir = '{}'", folder.display());
@@ -505,6 +565,50 @@ async fn recordings_are_fetched_from_listed_hosts_and_inside_only_where_that_is_
         let query = format!("SELECT count(*) FROM call_recording WHERE state = '{state}'");
         assert_eq!(number(&gateway.pool, &query).await, 1, "{audio} {name}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_that_comes_instead_of_a_recording_is_not_kept_as_one() {
+    use axum::{Router, routing::get};
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let late = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let is_late = Arc::clone(&late);
+    let router =
+        Router::new().route("/login", get(async || "<!DOCTYPE html><title>登录</title>")).route(
+            "/late",
+            get(async move || match is_late.load(std::sync::atomic::Ordering::SeqCst) {
+                true => wav(),
+                false => b"{\"code\":404,\"msg\":\"not ready\"}".to_vec(),
+            }),
+        );
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    let settings = format!("{}\n[hotline.audio]\ninside_hosts = ['127.0.0.1']\n", vendor());
+    let gateway = night().with(&settings).start().await;
+    for (n, name) in ["login", "late"].iter().enumerate() {
+        let voicemail = format!(
+            r#"{{"SessionId":"s{n}","Timestamp":1795448730,"RecordURL":"http://127.0.0.1:{port}/{name}","EndpointUser":1390000123{n}}}"#
+        );
+        tccc(&gateway, "voicemail", &voicemail).await;
+    }
+    let states = async |states: [&str; 3]| {
+        let mut counts = [0; 3];
+        for (count, state) in counts.iter_mut().zip(states) {
+            let query = format!("SELECT count(*) FROM call_recording WHERE state = '{state}'");
+            *count = number(&gateway.pool, &query).await;
+        }
+        counts
+    };
+    let all = ["announced", "stored", "failed"];
+    while gateway.app.fetcher.step().await.unwrap() {}
+    assert_eq!(states(all).await, [2, 0, 0]);
+    late.store(true, std::sync::atomic::Ordering::SeqCst);
+    gateway.clock.set(gateway.clock.now() + chrono::TimeDelta::seconds(11));
+    while gateway.app.fetcher.step().await.unwrap() {}
+    assert_eq!(states(all).await, [1, 1, 0]);
+    gateway.clock.set(gateway.clock.now() + chrono::TimeDelta::days(4));
+    while gateway.app.fetcher.step().await.unwrap() {}
+    assert_eq!(states(all).await, [0, 1, 1]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
