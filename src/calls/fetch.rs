@@ -3,7 +3,7 @@
 //! "Security").
 
 use super::{
-    scan,
+    pull, scan,
     settings::{Audio, Source},
 };
 use bytes::{Bytes, BytesMut};
@@ -40,17 +40,22 @@ pub enum FetchError {
 const WITHIN: Duration = Duration::from_secs(30);
 const REDIRECTS: usize = 2;
 
-impl Audio {
+impl Source {
     /// Whether there is any place of this kind at which to look.
-    pub(super) fn looks_at(&self, audio: &AudioRef) -> bool {
-        match audio {
-            AudioRef::Local(_) => !self.roots.is_empty(),
-            AudioRef::Http(_) => !self.hosts.is_empty() || !self.inside_hosts.is_empty(),
-            // The spool is looked through by the message's identity.
-            AudioRef::Pull(_) => true,
+    pub(super) fn looks_at(&self, at: &AudioRef) -> bool {
+        let audio = &self.settings.audio;
+        match at {
+            AudioRef::Local(_) => !audio.roots.is_empty(),
+            AudioRef::Http(_) => !audio.hosts.is_empty() || !audio.inside_hosts.is_empty(),
+            // The spool is looked through by the message's identity; a vendor is asked.
+            AudioRef::Pull(_) => {
+                !self.settings.spools.is_empty() || pull::way_to_recordings(self).is_some()
+            }
         }
     }
+}
 
+impl Audio {
     /// Whether a host is on a list: 1 on that of the world, 2 on that of the inside.
     fn lists(&self, host: &str) -> (bool, bool) {
         let is = |listed: &String| match listed.strip_prefix("*.") {
@@ -85,6 +90,14 @@ async fn fetch_any(source: &Source, reference: &str, limit: usize) -> Result<Byt
     if let Some(path) = reference.strip_prefix("file:") {
         let (roots, path) = (source.settings.audio.roots.clone(), path.to_owned());
         return blocking(move || local(&roots, &path, limit)).await;
+    }
+    if let Some(name) =
+        reference.strip_prefix("pull:").filter(|_| source.settings.spools.is_empty())
+    {
+        let fetched = pull::recording(source, name, limit).await;
+        return fetched
+            .unwrap_or(Err(FetchError::NotAllowed("only its vendor's console plays it")))
+            .map(Into::into);
     }
     if let Some(key) = reference.strip_prefix("pull:") {
         let (spools, key) = (source.settings.spools.clone(), key.to_owned());

@@ -129,7 +129,9 @@ pub(super) fn group(source: &Source, office: &Office, call: &Call) -> String {
         SourceKind::Vendor | SourceKind::Twilio => source.settings.line.clone(),
         _ => columns(source, office, facts, call.told_at, call.told_at).line,
     };
-    let group = format!("{}:{line}:{caller}:{period}", source.name);
+    // What is set to be one line is one, whichever of its exchanges tells of the call.
+    let of = if source.settings.line.is_empty() { source.name.as_str() } else { "hotline" };
+    let group = format!("{of}:{line}:{caller}:{period}");
     // Room for the round.
     if group.len() <= intake_contract::LIMITS.thread - 8 { group } else { alone }
 }

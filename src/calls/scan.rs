@@ -5,12 +5,11 @@
 use super::{
     Source, SourceKind,
     fetch::{FetchError, read},
-    hear,
+    hear, reconcile,
 };
 use crate::{
-    domain::id::OfficeId,
     http::App,
-    store::{self, StoreError, call as rows},
+    store::{self, StoreError, call as rows, reconcile::Among},
     telemetry,
 };
 use bytes::Bytes;
@@ -33,7 +32,8 @@ use std::{
 use tokio_util::sync::CancellationToken;
 
 /// Where messages lie: not heard yet, urgent, heard.
-const FOLDERS: [&str; 3] = ["INBOX", "Urgent", "Old"];
+const FOLDERS: [&str; 3] = ["INBOX", "Urgent", HEARD];
+const HEARD: &str = "Old";
 /// A call record this fresh may still lack its message.
 const RECORD_AGE: TimeDelta = TimeDelta::seconds(30);
 /// Call records older than this were taken long ago, however long nobody was up.
@@ -135,17 +135,18 @@ struct Found {
     raw: Vec<u8>,
     read: Result<Message, Unread>,
     has_audio: bool,
+    /// Somebody has heard it at the exchange.
+    heard: bool,
     /// Since it was written, by the machine's clock.
     age: Option<Duration>,
 }
 
 async fn spool(app: &App, source: &Source, seen: &mut Seen) -> Result<usize, StoreError> {
     let found = in_spool(app, source, seen, app.clock.now() - RECORDS_BACK).await?;
-    let of = (source.office, source.name.as_str());
     let mut taken = 0;
     for (unread, raw) in &found.unread {
         if seen.insert(mark(raw)) {
-            put_aside(app, of, *unread, raw).await?;
+            put_aside(app, source, *unread, raw).await?;
             taken += 1;
         }
     }
@@ -185,6 +186,7 @@ fn mark(raw: &[u8]) -> [u8; 32] {
 }
 
 /// What there is in a spool besides what was seen, with the call records of calls that ended since then.
+/// What was heard or ended before the gateway was connected is nobody's news.
 pub(super) async fn in_spool(
     app: &App,
     source: &Source,
@@ -201,6 +203,11 @@ pub(super) async fn in_spool(
     let numbering = &source.settings.numbering;
     let of = (source.office, source.name.as_str());
     let now = app.clock.now();
+    let connected = match source.settings.since {
+        Some(since) => since,
+        None => rows::first_seen(&mut *app.pool.acquire().await?, of, now).await?,
+    };
+    let since = since.max(connected);
     let mut all = InFolders::default();
     let rows: Vec<_> = rows.into_iter().filter(|row| row.at.is_none_or(|at| at >= since)).collect();
     all.more_unread = rows.len().saturating_sub(ROWS_KEPT);
@@ -224,6 +231,9 @@ pub(super) async fn in_spool(
             }
             Err(unread) => {
                 all.unread.push((*unread, found.raw.clone()));
+                continue;
+            }
+            Ok(message) if found.heard && message.recorded_at.is_some_and(|at| at < connected) => {
                 continue;
             }
             Ok(message) if !kept.contains(&message.recording_key()) => continue,
@@ -284,7 +294,8 @@ pub(super) async fn in_spool(
     Ok(all)
 }
 
-/// Calls that Asterisk posted, each under the key of its message where that came before.
+/// Calls that were pushed, each under the key by which it is held already: that of its message, where
+/// Asterisk posts its record; that of a vendor's list.
 ///
 /// # Errors
 /// [`StoreError`].
@@ -293,11 +304,14 @@ pub async fn tied(
     source: &Source,
     mut calls: Vec<CallEvent>,
 ) -> Result<Vec<CallEvent>, StoreError> {
-    if source.settings.kind == SourceKind::Asterisk {
-        for call in &mut calls {
-            if let Some(key) = of_channel(app, source, call).await? {
-                call.call_key = key;
-            }
+    for call in &mut calls {
+        let known = match source.settings.kind {
+            SourceKind::Asterisk => of_channel(app, source, call).await?,
+            SourceKind::Vendor => reconcile::alike(app, source, call, Among::Listed).await?,
+            _ => None,
+        };
+        if let Some(key) = known {
+            call.call_key = key;
         }
     }
     Ok(calls)
@@ -345,7 +359,8 @@ fn messages(spool: &Path) -> Vec<Found> {
             let Ok(raw) = read(&path, BODY_LIMIT) else { continue };
             let read = Message::parse(&raw, &context, &mailbox);
             let has_audio = asterisk::audio_file(stem, &plain).is_some();
-            found.push(Found { raw: raw.to_vec(), read, has_audio, age: age(&path) });
+            let heard = folder.ends_with(HEARD);
+            found.push(Found { raw: raw.to_vec(), read, has_audio, heard, age: age(&path) });
         }
     }
     found
@@ -452,7 +467,7 @@ async fn left_behind(app: &App, source: &Source, folder: &Path) -> Result<usize,
             Ok(raw) => raw,
             Err(FetchError::TooLarge) => {
                 let head = read_head(&path, BODY_LIMIT);
-                put_aside(app, (source.office, &source.name), Unread::TooLarge, &head).await?;
+                put_aside(app, source, Unread::TooLarge, &head).await?;
                 let _ = fs::rename(&path, renamed(UNREAD));
                 continue;
             }
@@ -464,7 +479,7 @@ async fn left_behind(app: &App, source: &Source, folder: &Path) -> Result<usize,
         }
         let mut ending = TAKEN;
         if let Some(unread) = told.unread {
-            put_aside(app, (source.office, &source.name), unread, &raw).await?;
+            put_aside(app, source, unread, &raw).await?;
             ending = UNREAD;
         }
         hear(app, source, told.calls, &raw).await?;
@@ -527,16 +542,21 @@ pub(super) async fn in_err_log(source: &Source, folder: &Path) -> InFolders {
 
 async fn put_aside(
     app: &App,
-    (office, source): (OfficeId, &str),
+    source: &Source,
     unread: Unread,
     raw: &[u8],
 ) -> Result<(), StoreError> {
-    let item = Quarantine {
-        source: source.to_owned(),
+    let mut db = app.pool.acquire().await?;
+    let item = aside(source, unread, raw);
+    store::quarantine::keep(&mut db, source.office, &item, app.clock.now()).await
+}
+
+/// What is kept of something that cannot be read; the same again is the same.
+pub(super) fn aside(source: &Source, unread: Unread, raw: &[u8]) -> Quarantine {
+    Quarantine {
+        source: source.name.clone(),
         source_id: format!("sha256:{}", hex::encode(Sha256::digest(raw))),
         reason: unread.reason(),
         raw: raw.to_vec(),
-    };
-    let mut db = app.pool.acquire().await?;
-    store::quarantine::keep(&mut db, office, &item, app.clock.now()).await
+    }
 }

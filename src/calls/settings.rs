@@ -1,6 +1,7 @@
 //! The sources of calls as the configuration describes them: `[[hotline]]` in config/default.toml.
 
 use crate::{domain::id::OfficeId, lifecycle::Wake};
+use chrono::{DateTime, Utc};
 use intake_hotline::{
     Auth, Format, HotlineChannel, Key, Mapping, Numbering, PullAuth, PushSource, Source as Webhook,
     Verify, Zone,
@@ -95,6 +96,8 @@ pub struct Settings {
     pub events_zone: Option<Zone>,
     #[serde(default)]
     pub contexts: Vec<String>,
+    #[serde(default)]
+    pub since: Option<DateTime<Utc>>,
     #[serde(default = "scan_every_s")]
     pub scan_every_s: u64,
     #[serde(default)]
@@ -188,6 +191,7 @@ impl Settings {
             ("spools", !self.spools.is_empty() && !of(&[Kind::Asterisk])),
             ("cdr_csv", self.cdr_csv.is_some() && !of(&[Kind::Asterisk])),
             ("events_zone", self.events_zone.is_some() && !of(&[Kind::Asterisk])),
+            ("since", self.since.is_some() && self.spools.is_empty()),
             ("contexts", !self.contexts.is_empty() && !of(&[Kind::Asterisk])),
         ];
         if let Some((key, _)) = out_of_place.into_iter().find(|(_, is)| *is) {
