@@ -270,7 +270,7 @@ pub fn call_records(bytes: &[u8], zone: Zone) -> Vec<Result<CallRecord, BadRow>>
         let columns: Vec<String> = row.iter().map(decode).collect();
         rows.push(CallRecord::read(&columns, zone).map_err(|unread| BadRow {
             unread,
-            raw: raw.to_vec(),
+            raw: raw.trim_ascii().to_vec(),
             at: columns.iter().find_map(|column| zone.naive(column)),
         }));
     }
@@ -305,11 +305,12 @@ impl CallRecord {
     }
 
     /// Whether a citizen called: not the second half of a call that Asterisk made to itself, not
-    /// somebody of the office, and, where contexts are named, one that came in by one of them.
+    /// somebody of the office, and, where contexts are named, one that came in by one of them. Who
+    /// posts a record without its context posts what came in.
     #[must_use]
     pub fn came_in(&self, contexts: &[String], numbering: &Numbering) -> bool {
         !self.channel.starts_with("Local/")
-            && (contexts.is_empty() || contexts.contains(&self.context))
+            && (contexts.is_empty() || self.context.is_empty() || contexts.contains(&self.context))
             && !numbering.is_own(&numbering.read(&self.caller))
     }
 

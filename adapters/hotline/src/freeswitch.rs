@@ -276,7 +276,7 @@ impl Record {
             !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit())
         };
         let said = || told.into_iter().flatten().filter(|text| !text.is_empty());
-        said().find(is_number).or_else(|| said().last())
+        said().find(is_number).or_else(|| said().next_back())
     }
 
     /// Where `record` wrote to: `record_path`, which is a folder where `record_name` names the file;

@@ -191,6 +191,7 @@ fn only_what_came_in_is_a_citizens_call() {
         posted(SOURCE, form.as_bytes(), (utc(), &trunk), &office)
     };
     assert_eq!(posts("&DestinationContext=from-trunk&Channel=SIP/a-1").0.len(), 1);
+    assert_eq!(posts("&Channel=SIP/a-1").0.len(), 1, "as the shipped hook posts it");
     assert_eq!(posts("&DestinationContext=from-internal&Channel=SIP/a-1"), (Vec::new(), None));
     assert_eq!(posts("&DestinationContext=from-trunk&Channel=Local/a@b-1;1"), (Vec::new(), None));
 }
