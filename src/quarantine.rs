@@ -59,7 +59,8 @@ pub async fn replay(
     let item = store::quarantine::lock_open(&mut transaction, office, id)
         .await?
         .ok_or(ReplayError::Gone)?;
-    if let Some(source) = app.sources.of(office, &item.source).filter(|s| s.push.is_some()) {
+    let source = app.sources.of(office, &item.source);
+    if let Some(source) = source.filter(|s| s.push.is_some() || item.reason == calls::DIFFERS) {
         transaction.commit().await?;
         drop(db);
         return replay_call(app, source, id, &item, by).await;
@@ -94,8 +95,18 @@ async fn replay_call(
     item: &Item,
     by: &str,
 ) -> Result<Option<RegisterNumber>, ReplayError> {
-    let replayed = calls::replay(app, source, &item.raw).await?;
-    let ticket = replayed.ok_or(ReplayError::NotUnderstood)?;
+    let ticket = if item.reason == calls::DIFFERS {
+        // Older ones have the facts where the original is now.
+        let facts = match &item.submission {
+            Some(facts) => serde_json::from_value(facts.clone()),
+            None => serde_json::from_slice(&item.raw),
+        };
+        let facts = facts.map_err(|_| ReplayError::NotUnderstood)?;
+        calls::replay_apart(app, source, facts, &item.raw).await?
+    } else {
+        let replayed = calls::replay(app, source, &item.raw).await?;
+        replayed.ok_or(ReplayError::NotUnderstood)?
+    };
     let mut db = app.pool.acquire().await?;
     let now = app.clock.now();
     store::quarantine::handled(&mut db, source.office, id, "replayed", by, now, ticket).await?;

@@ -3,7 +3,7 @@
 //! "Security").
 
 use super::{
-    scan,
+    pull, scan,
     settings::{Audio, Source},
 };
 use bytes::{Bytes, BytesMut};
@@ -28,6 +28,9 @@ pub enum FetchError {
     /// It is not there, or not yet.
     #[error("{0}")]
     NotThere(&'static str),
+    /// What came is a page or a message of a program (it expired; log in), and no recording.
+    #[error("a page came instead of the recording")]
+    Page,
     /// It is larger than what is kept.
     #[error("too large")]
     TooLarge,
@@ -37,17 +40,22 @@ pub enum FetchError {
 const WITHIN: Duration = Duration::from_secs(30);
 const REDIRECTS: usize = 2;
 
-impl Audio {
+impl Source {
     /// Whether there is any place of this kind at which to look.
-    pub(super) fn looks_at(&self, audio: &AudioRef) -> bool {
-        match audio {
-            AudioRef::Local(_) => !self.roots.is_empty(),
-            AudioRef::Http(_) => !self.hosts.is_empty() || !self.inside_hosts.is_empty(),
-            // The spool is looked through by the message's identity.
-            AudioRef::Pull(_) => true,
+    pub(super) fn looks_at(&self, at: &AudioRef) -> bool {
+        let audio = &self.settings.audio;
+        match at {
+            AudioRef::Local(_) => !audio.roots.is_empty(),
+            AudioRef::Http(_) => !audio.hosts.is_empty() || !audio.inside_hosts.is_empty(),
+            // The spool is looked through by the message's identity; a vendor is asked.
+            AudioRef::Pull(_) => {
+                !self.settings.spools.is_empty() || pull::way_to_recordings(self).is_some()
+            }
         }
     }
+}
 
+impl Audio {
     /// Whether a host is on a list: 1 on that of the world, 2 on that of the inside.
     fn lists(&self, host: &str) -> (bool, bool) {
         let is = |listed: &String| match listed.strip_prefix("*.") {
@@ -65,9 +73,31 @@ impl Audio {
 /// # Errors
 /// [`FetchError`].
 pub async fn fetch(source: &Source, reference: &str, limit: usize) -> Result<Bytes, FetchError> {
+    let bytes = fetch_any(source, reference, limit).await?;
+    if is_page(&bytes) { Err(FetchError::Page) } else { Ok(bytes) }
+}
+
+/// Whether it is HTML, XML or JSON: a text that begins as they do. No sound is a text.
+fn is_page(bytes: &[u8]) -> bool {
+    const LOOKED_AT: usize = 512;
+    let head = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+    let head = &head[..head.len().min(LOOKED_AT)];
+    matches!(head.trim_ascii_start(), [b'<' | b'{' | b'[', ..])
+        && head.iter().all(|byte| *byte >= b' ' || byte.is_ascii_whitespace())
+}
+
+async fn fetch_any(source: &Source, reference: &str, limit: usize) -> Result<Bytes, FetchError> {
     if let Some(path) = reference.strip_prefix("file:") {
         let (roots, path) = (source.settings.audio.roots.clone(), path.to_owned());
         return blocking(move || local(&roots, &path, limit)).await;
+    }
+    if let Some(name) =
+        reference.strip_prefix("pull:").filter(|_| source.settings.spools.is_empty())
+    {
+        let fetched = pull::recording(source, name, limit).await;
+        return fetched
+            .unwrap_or(Err(FetchError::NotAllowed("only its vendor's console plays it")))
+            .map(Into::into);
     }
     if let Some(key) = reference.strip_prefix("pull:") {
         let (spools, key) = (source.settings.spools.clone(), key.to_owned());
@@ -250,6 +280,24 @@ mod tests {
         assert_eq!(audio.lists("a.myqcloud.com"), (true, false));
         for other in ["myqcloud.com", "evilmyqcloud.com", "rec.example.evil.com", "x.rec.example"] {
             assert_eq!(audio.lists(other), (false, false), "{other}");
+        }
+    }
+
+    #[test]
+    fn pages_are_no_recordings_and_sound_is_no_page() {
+        for page in [
+            "<!DOCTYPE html><html>login</html>",
+            "\u{feff}\r\n <html lang=\"zh\">已过期",
+            "<?xml version='1.0'?><Error><Code>AccessDenied</Code></Error>",
+            "{\"errcode\":10004}",
+            "[]",
+        ] {
+            assert!(is_page(page.as_bytes()), "{page}");
+        }
+        let sounds: [&[u8]; 5] =
+            [b"RIFF\xa4\x3e\0\0WAVE", b"#!AMR\n<", b"ID3\x04", b"<\0\x01", b""];
+        for sound in sounds {
+            assert!(!is_page(sound), "{sound:?}");
         }
     }
 

@@ -69,6 +69,8 @@ impl Sources {
 
 /// Of the statements of one call.
 const WITHIN: Duration = Duration::from_secs(3);
+/// Why something was put aside: what was told and what is held cannot both be right.
+pub const DIFFERS: &str = "call_differs";
 /// Two beginnings that are further apart are not of one call, whatever its identity.
 const REUSED: TimeDelta = TimeDelta::hours(12);
 /// Whoever took a call to settle and is gone: somebody else does it then.
@@ -109,13 +111,16 @@ pub async fn take(
             let mut db = app.pool.acquire().await?;
             let mut transaction = db.begin().await?;
             let of = (source.office, source.name.as_str());
-            rows::keep_part(&mut transaction, of, digest, &keys, raw, now).await?;
+            let part = Part {
+                raw,
+                digest,
+                is_new: rows::keep_part(&mut transaction, of, digest, &keys, raw, now).await?,
+            };
             let mut new = Vec::new();
             for facts in told_of.values() {
                 let call = facts.call_key.clone();
                 let key = Key { office: source.office, source: source.name.clone(), call };
-                if put_together(&mut transaction, source, &office, &key, facts, digest, now).await?
-                {
+                if put_together(&mut transaction, source, &office, &key, facts, &part, now).await? {
                     new.push(key);
                 }
             }
@@ -131,35 +136,50 @@ pub async fn take(
     }
 }
 
+/// What tells of calls, word for word.
+struct Part<'a> {
+    raw: &'a [u8],
+    digest: [u8; 32],
+    /// It was never told before.
+    is_new: bool,
+}
+
 async fn put_together(
     db: &mut sqlx::PgConnection,
     source: &Source,
     office: &Office,
     key: &Key,
     facts: &CallEvent,
-    digest: [u8; 32],
+    part: &Part<'_>,
     now: DateTime<Utc>,
 ) -> Result<bool, StoreError> {
     let columns_of = |facts: &CallEvent, told_at| columns(source, office, facts, told_at, now);
-    if rows::begin(db, key, facts, &columns_of(facts, now), digest, now).await? {
+    if rows::begin(db, key, facts, &columns_of(facts, now), part.digest, now).await? {
         rows::enter_recordings(db, key, &told(facts)).await?;
         return Ok(true);
     }
     let wrong = StoreError::RowCount { table: "call", changed: 0, wanted: 1 };
     let before = rows::lock(db, key).await?.ok_or(wrong)?;
     if reconcile::contradicts(&before.facts, facts, REUSED) {
-        // An identity used twice: two people are not made one. Somebody looks at it.
-        let told = serde_json::to_vec(facts).unwrap_or_default();
+        // An identity used twice: two people are not made one. Somebody looks at it, and may take it
+        // for a call of its own ([`replay_apart`]). One original may tell of several calls.
+        let identity = Sha256::new().chain_update(part.digest).chain_update(&key.call).finalize();
         let item = Quarantine {
             source: key.source.clone(),
-            source_id: format!("sha256:{}", hex::encode(digest)),
-            reason: "call_differs",
-            raw: told,
+            source_id: format!("sha256:{}", hex::encode(identity)),
+            reason: DIFFERS,
+            raw: part.raw.to_vec(),
         };
-        store::quarantine::keep(db, key.office, &item, now).await?;
+        let told = serde_json::to_value(facts).unwrap_or_default();
+        store::quarantine::keep_call(db, key.office, &item, told, now).await?;
         return Ok(false);
     }
-    let Ok(merged) = before.facts.clone().merge(facts.clone()) else { return Ok(false) };
+    // A repeat that comes late is not what was told last.
+    let merged = match part.is_new {
+        true => before.facts.clone().merge(facts.clone()),
+        false => facts.clone().merge(before.facts.clone()),
+    };
+    let Ok(merged) = merged else { return Ok(false) };
     if merged == before.facts {
         return Ok(false);
     }
@@ -388,7 +408,7 @@ async fn expect_file(
     now: DateTime<Utc>,
 ) -> Result<(), StoreError> {
     let Some(audio) = recording.audio.as_ref() else { return Ok(()) };
-    if !source.settings.audio.looks_at(audio) {
+    if !source.looks_at(audio) {
         return Ok(());
     }
     let until = now + TimeDelta::days(source.settings.audio.days.into());
@@ -464,6 +484,36 @@ async fn thread(
     })
     .await?;
     Ok(thread_name(&group, round))
+}
+
+/// A second call under an identity that another one has: the same facts have the same key.
+fn apart(mut facts: CallEvent) -> CallEvent {
+    let caller = facts.caller.as_ref().and_then(Caller::identity).unwrap_or_default();
+    let began = facts.started_at.map(|at| at.timestamp()).unwrap_or_default();
+    let hash = Sha256::digest(format!("{caller}@{began}"));
+    facts.call_key = format!("{}#{}", facts.call_key, hex::encode(&hash[..4]));
+    facts
+}
+
+/// Takes what was told under another call's identity as a call of its own; returns its ticket.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn replay_apart(
+    app: &App,
+    source: &Source,
+    facts: CallEvent,
+    raw: &[u8],
+) -> Result<Option<RegisterNumber>, StoreError> {
+    let facts = apart(facts);
+    let key =
+        Key { office: source.office, source: source.name.clone(), call: facts.call_key.clone() };
+    let now = app.clock.now();
+    hear(app, source, vec![facts], raw, now).await?;
+    settle(app, &key, now).await?;
+    let call =
+        store::within(WITHIN, async { rows::read(&mut *app.pool.acquire().await?, &key).await });
+    Ok(call.await?.and_then(|call| call.ticket))
 }
 
 /// Reads a push that was put aside once more; false when it still tells of no call.

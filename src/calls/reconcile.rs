@@ -18,13 +18,13 @@ use crate::{
     store::{
         self, StoreError,
         call::{self as rows, Call, Key},
-        reconcile::{self as outcomes, Outcome},
+        reconcile::{self as outcomes, Among, Outcome},
     },
     telemetry,
 };
 use chrono::{DateTime, NaiveTime, TimeDelta, TimeZone, Utc};
 use intake_contract::china;
-use intake_hotline::{CallEvent, Caller};
+use intake_hotline::{CallEvent, Caller, Unread};
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio_util::sync::CancellationToken;
 
@@ -165,11 +165,9 @@ pub async fn reconcile(
         },
     };
     match said(app, source, (since, now)).await? {
-        Said::List(told, unread) => {
+        Said::List { told, unread, more_unread } => {
             work.compare(told, (since, now - FRESH)).await?;
-            if unread > 0 {
-                work.says(format!("{unread} could not be read and wait in the quarantine"));
-            }
+            work.put_aside(&unread, more_unread).await?;
         }
         Said::None(why) => {
             let counted = work.counted(since, now).await?;
@@ -224,8 +222,8 @@ fn report(outcome: &Outcome) {
 
 /// What a source says of its calls.
 enum Said {
-    /// These, and so many entries that cannot be read.
-    List(Vec<(CallEvent, Vec<u8>)>, usize),
+    /// These, and entries that cannot be read, with so many more of their kind.
+    List { told: Vec<(CallEvent, Vec<u8>)>, unread: Vec<(Unread, Vec<u8>)>, more_unread: usize },
     /// It keeps no list.
     None(&'static str),
     /// It should have one, and gave none.
@@ -239,7 +237,7 @@ async fn said(
 ) -> Result<Said, StoreError> {
     let of_folders = |found: scan::InFolders| {
         let told = found.told.into_iter().map(|told| (told.call, told.raw)).collect();
-        Said::List(told, found.unread.len())
+        Said::List { told, unread: found.unread, more_unread: found.more_unread }
     };
     let settings = &source.settings;
     Ok(match settings.kind {
@@ -258,7 +256,7 @@ async fn said(
             None => Said::None("without err_log_dir nothing tells what could not be delivered"),
         },
         SourceKind::Vendor => match pull::list(source, between).await {
-            Ok(Some(list)) => Said::List(list.calls, list.unread as usize),
+            Ok(Some(list)) => Said::List { told: list.calls, unread: list.unread, more_unread: 0 },
             Ok(None) => {
                 Said::None("its mapping or [hotline.pull] names no list that can be asked for")
             }
@@ -318,28 +316,57 @@ impl Work<'_> {
         Ok(())
     }
 
+    /// What cannot be read waits for a person, and is missing until somebody has dealt with it.
+    async fn put_aside(
+        &mut self,
+        unread: &[(Unread, Vec<u8>)],
+        more: usize,
+    ) -> Result<(), StoreError> {
+        let mut ids = Vec::with_capacity(unread.len());
+        for (why, raw) in unread {
+            let item = scan::aside(self.source, *why, raw);
+            if self.repair == Repair::Yes {
+                let mut db = self.app.pool.acquire().await?;
+                store::quarantine::keep(&mut db, self.source.office, &item, self.outcome.at)
+                    .await?;
+            }
+            ids.push(item.source_id);
+        }
+        let handled = store::within(WITHIN, async {
+            let mut db = self.app.pool.acquire().await?;
+            store::quarantine::handled_of(&mut db, self.of(), &ids).await
+        });
+        let handled = usize::try_from(handled.await?).unwrap_or(0);
+        ids.sort_unstable();
+        ids.dedup();
+        let waiting = ids.len().saturating_sub(handled) + more;
+        if waiting > 0 {
+            self.outcome.missing += i32::try_from(waiting).unwrap_or(i32::MAX);
+            self.says(match (self.repair, more) {
+                (Repair::No, _) => format!("{waiting} could not be read"),
+                (Repair::Yes, 0) => {
+                    format!("{waiting} could not be read and wait in the quarantine")
+                }
+                (Repair::Yes, _) => {
+                    format!("{waiting} could not be read; the newest wait in the quarantine")
+                }
+            });
+        }
+        Ok(())
+    }
+
     /// The key by which a call is held: that of its recording, of its channel, of the call that is
     /// alike where the list names calls otherwise; else its own.
     async fn key_of(&self, call: &CallEvent) -> Result<String, StoreError> {
-        let pull = self.source.push.as_ref().and_then(|push| push.mapping()?.pull());
         let mut db = self.app.pool.acquire().await?;
         for recording in call.recordings.keys() {
             if let Some(key) = rows::of_recording(&mut db, self.of(), recording).await? {
                 return Ok(key);
             }
         }
-        if let (Some(within_s), Some(caller), Some(at)) = (
-            pull.and_then(|pull| pull.alike_within_s),
-            call.caller.as_ref().and_then(Caller::identity),
-            call.started_at,
-        ) {
-            let alike =
-                outcomes::alike(&mut db, self.of(), caller, at, i32::from(within_s)).await?;
-            if let Some(key) = alike {
-                return Ok(key);
-            }
-        }
-        Ok(call.call_key.clone())
+        drop(db);
+        let alike = alike(self.app, self.source, call, Among::Pushed).await?;
+        Ok(alike.unwrap_or_else(|| call.call_key.clone()))
     }
 
     async fn compare_one(
@@ -351,7 +378,8 @@ impl Work<'_> {
         let lacks = |held: &Option<Call>, part: &CallEvent| match held {
             None => true,
             Some(held) => {
-                held.facts.clone().merge(part.clone()).is_ok_and(|merged| merged != held.facts)
+                // Another place of a recording that is held is nothing that it lacks.
+                part.clone().merge(held.facts.clone()).is_ok_and(|merged| merged != held.facts)
             }
         };
         if let Some(held) = &before {
@@ -480,6 +508,32 @@ impl Work<'_> {
         }
         Ok(())
     }
+}
+
+/// The key by which a call is held whose source names it in one way where it pushes and in another
+/// where it lists; `None` where it does not, or where the call is held by its own or not at all.
+pub(super) async fn alike(
+    app: &App,
+    source: &Source,
+    call: &CallEvent,
+    among: Among,
+) -> Result<Option<String>, StoreError> {
+    let pull = source.push.as_ref().and_then(|push| push.mapping()?.pull());
+    let (Some(within_s), Some(at)) = (pull.and_then(|pull| pull.alike_within_s), call.started_at)
+    else {
+        return Ok(None);
+    };
+    let key =
+        Key { office: source.office, source: source.name.clone(), call: call.call_key.clone() };
+    store::within(WITHIN, async {
+        let mut db = app.pool.acquire().await?;
+        if rows::read(&mut db, &key).await?.is_some() {
+            return Ok(None);
+        }
+        let of = (source.office, source.name.as_str());
+        outcomes::alike(&mut db, of, (call, among), at, i32::from(within_s)).await
+    })
+    .await
 }
 
 /// Whether two accounts of a call cannot both be right: another number, another time.

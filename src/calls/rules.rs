@@ -32,6 +32,10 @@ pub(super) fn verdict(
     if facts.kind == Kind::Voicemail && left {
         return Verdict::Message;
     }
+    // An officer's own telephone: nobody has to call it back, and what it records is no message.
+    if facts.caller.as_ref().is_some_and(is_inside) {
+        return Verdict::Nothing;
+    }
     // Recorded while nobody was there, by a source that does not say of its recordings what they are
     // (R5.2).
     let recorded = facts.kind == Kind::RecordingReady && left && !facts.recordings.is_empty();
@@ -41,8 +45,6 @@ pub(super) fn verdict(
     }
     match facts.outcome {
         Some(Outcome::Answered | Outcome::Blocked) => Verdict::Nothing,
-        // An officer's own telephone: nobody has to call it back.
-        _ if facts.caller.as_ref().is_some_and(is_inside) => Verdict::Nothing,
         Some(_) => Verdict::Missed,
         None if facts.kind == Kind::RecordingAbsent || facts.kind == Kind::Voicemail => {
             Verdict::Missed
@@ -127,7 +129,9 @@ pub(super) fn group(source: &Source, office: &Office, call: &Call) -> String {
         SourceKind::Vendor | SourceKind::Twilio => source.settings.line.clone(),
         _ => columns(source, office, facts, call.told_at, call.told_at).line,
     };
-    let group = format!("{}:{line}:{caller}:{period}", source.name);
+    // What is set to be one line is one, whichever of its exchanges tells of the call.
+    let of = if source.settings.line.is_empty() { source.name.as_str() } else { "hotline" };
+    let group = format!("{of}:{line}:{caller}:{period}");
     // Room for the round.
     if group.len() <= intake_contract::LIMITS.thread - 8 { group } else { alone }
 }

@@ -5,12 +5,11 @@
 use super::{
     Source, SourceKind,
     fetch::{FetchError, read},
-    hear,
+    hear, reconcile,
 };
 use crate::{
-    domain::id::OfficeId,
     http::App,
-    store::{self, StoreError, call as rows},
+    store::{self, StoreError, call as rows, reconcile::Among},
     telemetry,
 };
 use bytes::Bytes;
@@ -19,7 +18,7 @@ use futures::future::join_all;
 use intake_contract::Quarantine;
 use intake_hotline::{
     AudioRef, BODY_LIMIT, CallEvent, Unread, Zone,
-    asterisk::{self, CallRecord, Message},
+    asterisk::{self, BadRow, CallRecord, Message},
     freeswitch,
 };
 use sha2::{Digest, Sha256};
@@ -33,13 +32,16 @@ use std::{
 use tokio_util::sync::CancellationToken;
 
 /// Where messages lie: not heard yet, urgent, heard.
-const FOLDERS: [&str; 3] = ["INBOX", "Urgent", "Old"];
+const FOLDERS: [&str; 3] = ["INBOX", "Urgent", HEARD];
+const HEARD: &str = "Old";
 /// A call record this fresh may still lack its message.
 const RECORD_AGE: TimeDelta = TimeDelta::seconds(30);
 /// Call records older than this were taken long ago, however long nobody was up.
 const RECORDS_BACK: TimeDelta = TimeDelta::days(30);
 /// A file that cannot be read and is younger may still be being written.
 const BEING_WRITTEN: Duration = Duration::from_secs(60);
+/// A message whose length is written by then never gets one: the disk was full, the exchange fell.
+const UNFINISHED: Duration = Duration::from_secs(180);
 /// How often the folders themselves are looked at: what is moved into one changes its time, also on
 /// a share that tells nobody (hotline.md §2c).
 const GLANCE: Duration = Duration::from_secs(1);
@@ -48,6 +50,8 @@ const TAKEN: &str = ".taken";
 const UNREAD: &str = ".unread";
 /// Of the end of a file of call records.
 const RECORDS_READ: u64 = 8 * 1024 * 1024;
+/// Of rows that cannot be read so many are put aside; where a whole file cannot be, they say enough.
+const ROWS_KEPT: usize = 20;
 
 /// What one process has taken already; all of it could be taken again.
 pub type Seen = HashSet<[u8; 32]>;
@@ -131,17 +135,24 @@ struct Found {
     raw: Vec<u8>,
     read: Result<Message, Unread>,
     has_audio: bool,
+    /// Somebody has heard it at the exchange.
+    heard: bool,
+    /// Since it was written, by the machine's clock.
+    age: Option<Duration>,
 }
 
 async fn spool(app: &App, source: &Source, seen: &mut Seen) -> Result<usize, StoreError> {
     let found = in_spool(app, source, seen, app.clock.now() - RECORDS_BACK).await?;
-    let of = (source.office, source.name.as_str());
     let mut taken = 0;
     for (unread, raw) in &found.unread {
         if seen.insert(mark(raw)) {
-            put_aside(app, of, *unread, raw).await?;
+            put_aside(app, source, *unread, raw).await?;
             taken += 1;
         }
+    }
+    if taken > 0 {
+        let (source, rows) = (&source.name, found.unread.len() + found.more_unread);
+        tracing::warn!(source, rows, "messages or call records cannot be read; see the quarantine");
     }
     for told in found.told {
         let is_whole = told.call.recordings.values().all(|one| one.audio.is_some());
@@ -160,6 +171,8 @@ async fn spool(app: &App, source: &Source, seen: &mut Seen) -> Result<usize, Sto
 pub(super) struct InFolders {
     pub(super) told: Vec<Told>,
     pub(super) unread: Vec<(Unread, Vec<u8>)>,
+    /// Rows of call records that cannot be read either, beside so many others of their kind.
+    pub(super) more_unread: usize,
 }
 
 /// A call, as far as one file or record tells of it.
@@ -173,6 +186,7 @@ fn mark(raw: &[u8]) -> [u8; 32] {
 }
 
 /// What there is in a spool besides what was seen, with the call records of calls that ended since then.
+/// What was heard or ended before the gateway was connected is nobody's news.
 pub(super) async fn in_spool(
     app: &App,
     source: &Source,
@@ -185,11 +199,20 @@ pub(super) async fn in_spool(
         let found: Vec<Found> = spools.iter().flat_map(|spool| messages(spool)).collect();
         (found, csv.map(|csv| records(&csv, zone)).unwrap_or_default())
     });
-    let Ok((found, records)) = looked.await else { return Ok(InFolders::default()) };
+    let Ok((found, (records, rows))) = looked.await else { return Ok(InFolders::default()) };
     let numbering = &source.settings.numbering;
     let of = (source.office, source.name.as_str());
     let now = app.clock.now();
+    let connected = match source.settings.since {
+        Some(since) => since,
+        None => rows::first_seen(&mut *app.pool.acquire().await?, of, now).await?,
+    };
+    let since = since.max(connected);
     let mut all = InFolders::default();
+    let rows: Vec<_> = rows.into_iter().filter(|row| row.at.is_none_or(|at| at >= since)).collect();
+    all.more_unread = rows.len().saturating_sub(ROWS_KEPT);
+    let newest = rows.into_iter().skip(all.more_unread);
+    all.unread.extend(newest.map(|row| (row.unread, row.raw)));
 
     let is_new = |record: &CallRecord| !seen.contains(&mark(record_text(record).as_bytes()));
     let kept: HashSet<String> = {
@@ -200,9 +223,17 @@ pub(super) async fn in_spool(
     for found in &found {
         let message = match &found.read {
             // Being written: the duration comes last.
-            Err(Unread::Field) => continue,
+            Ok(message)
+                if message.duration_s.is_none()
+                    && found.age.is_some_and(|age| age < UNFINISHED) =>
+            {
+                continue;
+            }
             Err(unread) => {
                 all.unread.push((*unread, found.raw.clone()));
+                continue;
+            }
+            Ok(message) if found.heard && message.recorded_at.is_some_and(|at| at < connected) => {
                 continue;
             }
             Ok(message) if !kept.contains(&message.recording_key()) => continue,
@@ -246,6 +277,10 @@ pub(super) async fn in_spool(
         if now - ended < RECORD_AGE || ended < since || !is_new(record) {
             continue;
         }
+        let of_message = claimed.contains_key(record.unique_id.as_str());
+        if !of_message && !record.came_in(&source.settings.contexts, numbering) {
+            continue;
+        }
         let Ok(mut call) = record.call(&source.name, numbering) else { continue };
         let key = match claimed.get(record.unique_id.as_str()) {
             Some(key) => Some(key.clone()),
@@ -259,7 +294,8 @@ pub(super) async fn in_spool(
     Ok(all)
 }
 
-/// Calls that Asterisk posted, each under the key of its message where that came before.
+/// Calls that were pushed, each under the key by which it is held already: that of its message, where
+/// Asterisk posts its record; that of a vendor's list.
 ///
 /// # Errors
 /// [`StoreError`].
@@ -268,11 +304,14 @@ pub async fn tied(
     source: &Source,
     mut calls: Vec<CallEvent>,
 ) -> Result<Vec<CallEvent>, StoreError> {
-    if source.settings.kind == SourceKind::Asterisk {
-        for call in &mut calls {
-            if let Some(key) = of_channel(app, source, call).await? {
-                call.call_key = key;
-            }
+    for call in &mut calls {
+        let known = match source.settings.kind {
+            SourceKind::Asterisk => of_channel(app, source, call).await?,
+            SourceKind::Vendor => reconcile::alike(app, source, call, Among::Listed).await?,
+            _ => None,
+        };
+        if let Some(key) = known {
+            call.call_key = key;
         }
     }
     Ok(calls)
@@ -316,10 +355,12 @@ fn messages(spool: &Path) -> Vec<Found> {
         let names = names(&folder);
         let plain: Vec<&str> = names.iter().map(String::as_str).collect();
         for stem in plain.iter().filter_map(|name| asterisk::message_file(name)) {
-            let Ok(raw) = read(&folder.join(format!("{stem}.txt")), BODY_LIMIT) else { continue };
+            let path = folder.join(format!("{stem}.txt"));
+            let Ok(raw) = read(&path, BODY_LIMIT) else { continue };
             let read = Message::parse(&raw, &context, &mailbox);
             let has_audio = asterisk::audio_file(stem, &plain).is_some();
-            found.push(Found { raw: raw.to_vec(), read, has_audio });
+            let heard = folder.ends_with(HEARD);
+            found.push(Found { raw: raw.to_vec(), read, has_audio, heard, age: age(&path) });
         }
     }
     found
@@ -381,8 +422,14 @@ pub(super) fn recording(spools: &[PathBuf], key: &str, limit: usize) -> Result<B
     Err(FetchError::NotThere("the message is not in the spool"))
 }
 
-/// The end of a file of call records; what cannot be read is left out.
-fn records(csv: &Path, zone: Zone) -> Vec<CallRecord> {
+/// Since a file was written, by the machine's clock, as the file's own time.
+fn age(path: &Path) -> Option<Duration> {
+    fs::metadata(path).and_then(|file| file.modified()).ok()?.elapsed().ok()
+}
+
+/// The end of a file of call records, without a last row that is being written: its records, and its
+/// rows that cannot be read.
+fn records(csv: &Path, zone: Zone) -> (Vec<CallRecord>, Vec<BadRow>) {
     use std::io::{Read, Seek, SeekFrom};
     let read = || -> std::io::Result<Vec<u8>> {
         let mut file = fs::File::open(csv)?;
@@ -390,12 +437,19 @@ fn records(csv: &Path, zone: Zone) -> Vec<CallRecord> {
         file.seek(SeekFrom::Start(from))?;
         let mut bytes = Vec::new();
         file.take(RECORDS_READ).read_to_end(&mut bytes)?;
+        bytes.truncate(bytes.iter().rposition(|b| *b == b'\n').map_or(0, |last| last + 1));
         let begins =
             if from == 0 { 0 } else { bytes.iter().position(|b| *b == b'\n').unwrap_or(0) };
         Ok(bytes.split_off(begins))
     };
-    let bytes = read().unwrap_or_default();
-    asterisk::call_records(&bytes, zone).into_iter().filter_map(Result::ok).collect()
+    let (mut records, mut bad) = (Vec::new(), Vec::new());
+    for row in asterisk::call_records(&read().unwrap_or_default(), zone) {
+        match row {
+            Ok(record) => records.push(record),
+            Err(row) => bad.push(row),
+        }
+    }
+    (records, bad)
 }
 
 /// Records that FreeSWITCH could not deliver; what was taken is renamed.
@@ -407,15 +461,13 @@ async fn left_behind(app: &App, source: &Source, folder: &Path) -> Result<usize,
         if freeswitch::left_behind(name).is_none() {
             continue;
         }
-        // By the machine's clock, as the file's own time.
-        let written = fs::metadata(&path).and_then(|file| file.modified()).ok();
-        let age = written.and_then(|written| written.elapsed().ok());
+        let age = age(&path);
         let renamed = |ending: &str| path.with_file_name(format!("{name}{ending}"));
         let raw = match read(&path, BODY_LIMIT) {
             Ok(raw) => raw,
             Err(FetchError::TooLarge) => {
                 let head = read_head(&path, BODY_LIMIT);
-                put_aside(app, (source.office, &source.name), Unread::TooLarge, &head).await?;
+                put_aside(app, source, Unread::TooLarge, &head).await?;
                 let _ = fs::rename(&path, renamed(UNREAD));
                 continue;
             }
@@ -427,7 +479,7 @@ async fn left_behind(app: &App, source: &Source, folder: &Path) -> Result<usize,
         }
         let mut ending = TAKEN;
         if let Some(unread) = told.unread {
-            put_aside(app, (source.office, &source.name), unread, &raw).await?;
+            put_aside(app, source, unread, &raw).await?;
             ending = UNREAD;
         }
         hear(app, source, told.calls, &raw, app.clock.now()).await?;
@@ -490,16 +542,21 @@ pub(super) async fn in_err_log(source: &Source, folder: &Path) -> InFolders {
 
 async fn put_aside(
     app: &App,
-    (office, source): (OfficeId, &str),
+    source: &Source,
     unread: Unread,
     raw: &[u8],
 ) -> Result<(), StoreError> {
-    let item = Quarantine {
-        source: source.to_owned(),
+    let mut db = app.pool.acquire().await?;
+    let item = aside(source, unread, raw);
+    store::quarantine::keep(&mut db, source.office, &item, app.clock.now()).await
+}
+
+/// What is kept of something that cannot be read; the same again is the same.
+pub(super) fn aside(source: &Source, unread: Unread, raw: &[u8]) -> Quarantine {
+    Quarantine {
+        source: source.name.clone(),
         source_id: format!("sha256:{}", hex::encode(Sha256::digest(raw))),
         reason: unread.reason(),
         raw: raw.to_vec(),
-    };
-    let mut db = app.pool.acquire().await?;
-    store::quarantine::keep(&mut db, office, &item, app.clock.now()).await
+    }
 }

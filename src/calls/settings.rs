@@ -1,6 +1,7 @@
 //! The sources of calls as the configuration describes them: `[[hotline]]` in config/default.toml.
 
 use crate::{domain::id::OfficeId, lifecycle::Wake};
+use chrono::{DateTime, Utc};
 use intake_hotline::{
     Auth, Format, HotlineChannel, Key, Mapping, Numbering, PullAuth, PushSource, Source as Webhook,
     Verify, Zone,
@@ -91,6 +92,12 @@ pub struct Settings {
     pub cdr_csv: Option<PathBuf>,
     #[serde(default)]
     pub zone: Option<Zone>,
+    #[serde(default)]
+    pub events_zone: Option<Zone>,
+    #[serde(default)]
+    pub contexts: Vec<String>,
+    #[serde(default)]
+    pub since: Option<DateTime<Utc>>,
     #[serde(default = "scan_every_s")]
     pub scan_every_s: u64,
     #[serde(default)]
@@ -162,7 +169,7 @@ impl Settings {
             Kind::Asterisk => {
                 // The same name as in the other ways, by their own check.
                 let push =
-                    PushSource::new(&self.id, unused(), Numbering::default(), Format::Freeswitch);
+                    PushSource::new(&self.id, unused(), self.numbering.clone(), Format::Freeswitch);
                 push.map_err(|error| (error.key, error.says.to_owned()))?;
                 if self.spools.is_empty() && self.verify.is_none() {
                     let says = "is missing: the folders of Asterisk's voicemail, or verify for \
@@ -183,11 +190,15 @@ impl Settings {
             ("err_log_dir", self.err_log_dir.is_some() && !of(&[Kind::Freeswitch])),
             ("spools", !self.spools.is_empty() && !of(&[Kind::Asterisk])),
             ("cdr_csv", self.cdr_csv.is_some() && !of(&[Kind::Asterisk])),
+            ("events_zone", self.events_zone.is_some() && !of(&[Kind::Asterisk])),
+            ("since", self.since.is_some() && self.spools.is_empty()),
+            ("contexts", !self.contexts.is_empty() && !of(&[Kind::Asterisk])),
         ];
         if let Some((key, _)) = out_of_place.into_iter().find(|(_, is)| *is) {
             return wrong(key, "says nothing to a source of this kind");
         }
         let events = self.kind == Kind::Asterisk && self.verify.is_some();
+        let events = events && self.events_zone.is_none();
         if (self.cdr_csv.is_some() || events) && self.zone.is_none() {
             let says = "is missing: Asterisk writes the times of call records without one, by the \
                         machine's clock; UTC or Asia/Shanghai";
@@ -226,7 +237,10 @@ impl Settings {
         let format = match self.kind {
             Kind::Twilio => Format::Twilio,
             Kind::Vendor => Format::Mapped(Box::new(self.mapping()?)),
-            Kind::Asterisk => Format::Asterisk(self.zone.unwrap_or_else(Zone::china)),
+            Kind::Asterisk => Format::Asterisk {
+                zone: self.events_zone.or(self.zone).unwrap_or_else(Zone::china),
+                contexts: self.contexts.clone(),
+            },
             Kind::Webhook | Kind::Freeswitch => Format::Freeswitch,
         };
         let Some(verify) = self.verify.clone() else {

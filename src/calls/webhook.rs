@@ -2,7 +2,7 @@
 //! intake while it waits. With the recording, where one came along.
 
 use super::{
-    REUSED, WITHIN, reconcile,
+    REUSED, WITHIN, apart, reconcile,
     rules::{Verdict, verdict},
     settle, take, thread, words,
 };
@@ -91,7 +91,7 @@ async fn accept_told(
     let Some((source, facts)) = read else {
         return app.intake.accept_at(office, submission, at).await;
     };
-    let key = Key { office, source: source.name.clone(), call: facts.call_key.clone() };
+    let mut key = Key { office, source: source.name.clone(), call: facts.call_key.clone() };
     let (id, other) = (submission.source_id.clone(), facts.clone());
     let recording = facts.recordings.keys().next().cloned().unwrap_or_else(|| id.clone());
     let (raw, offices) = (submission.raw.clone(), app.offices.get(office));
@@ -99,15 +99,26 @@ async fn accept_told(
         let mut db = app.pool.acquire().await?;
         rows::of_recording(&mut db, (office, &source.name), &recording).await
     });
-    // What repeats an identity with another content is none of the call's facts: the intake says
-    // that it differs.
-    if known.await.map_err(busy)?.is_none() {
-        take(app, source, vec![facts], &raw, at).await.map_err(busy)?;
+    let read = async |key: &Key| {
+        let read =
+            store::within(WITHIN, async { rows::read(&mut *app.pool.acquire().await?, key).await });
+        read.await.map_err(busy)
+    };
+    match known.await.map_err(busy)? {
+        // What repeats an identity with another content is none of the call's facts: the intake says
+        // that it differs.
+        Some(known) => key.call = known,
+        None => {
+            let held = read(&key).await?;
+            // Another call under a used identity: one of its own.
+            let is_other =
+                held.is_some_and(|held| reconcile::contradicts(&held.facts, &facts, REUSED));
+            let facts = if is_other { apart(facts) } else { facts };
+            key.call.clone_from(&facts.call_key);
+            take(app, source, vec![facts], &raw, at).await.map_err(busy)?;
+        }
     }
-    let call =
-        store::within(WITHIN, async { rows::read(&mut *app.pool.acquire().await?, &key).await });
-    if let (Some(call), Some(office)) = (call.await.map_err(busy)?, offices) {
-        // Another call under a used identity: a matter of its own.
+    if let (Some(call), Some(office)) = (read(&key).await?, offices) {
         if reconcile::contradicts(&call.facts, &other, REUSED) {
             return app.intake.accept_at(office.id, submission, at).await;
         }

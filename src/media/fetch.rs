@@ -187,6 +187,7 @@ impl Fetcher {
         };
         let over = claimed.expires_at.is_some_and(|end| end <= now);
         let next = match next {
+            Ok(_) if over && matches!(fault, Fault::Call(FetchError::Page)) => Err(Lost::Failed),
             Ok(_) if over => Err(Lost::Expired),
             Ok(at) => Ok(claimed.expires_at.map_or(at, |end| at.min(end))),
             lost => lost,

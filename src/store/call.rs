@@ -74,7 +74,7 @@ pub struct RecordingRow {
     pub message: Option<(RegisterNumber, i32)>,
 }
 
-/// Keeps the original of a part; the same again changes nothing.
+/// Keeps the original of a part; false when it is known: the same again changes nothing.
 ///
 /// # Errors
 /// [`StoreError`].
@@ -85,8 +85,8 @@ pub async fn keep_part(
     calls: &[String],
     raw: &[u8],
     now: DateTime<Utc>,
-) -> Result<(), StoreError> {
-    sqlx::query!(
+) -> Result<bool, StoreError> {
+    let kept = sqlx::query!(
         "INSERT INTO call_part (office_id, source, digest, calls, received_at, raw)
          VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING",
         office.0,
@@ -98,7 +98,7 @@ pub async fn keep_part(
     )
     .execute(db)
     .await?;
-    Ok(())
+    Ok(kept.rows_affected() == 1)
 }
 
 /// The first original that told of a call.
@@ -316,6 +316,33 @@ pub async fn spoken_between(
     .await?)
 }
 
+/// When a source was first looked at: now, where it never was.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn first_seen(
+    db: &mut PgConnection,
+    (office, source): (OfficeId, &str),
+    now: DateTime<Utc>,
+) -> Result<DateTime<Utc>, StoreError> {
+    sqlx::query!(
+        "INSERT INTO call_source (office_id, source, first_seen_at) VALUES ($1, $2, $3)
+         ON CONFLICT DO NOTHING",
+        office.0,
+        source,
+        now
+    )
+    .execute(&mut *db)
+    .await?;
+    Ok(sqlx::query_scalar!(
+        "SELECT first_seen_at FROM call_source WHERE office_id = $1 AND source = $2",
+        office.0,
+        source
+    )
+    .fetch_one(db)
+    .await?)
+}
+
 /// Takes the next call about which something is to be done, until `lease`.
 ///
 /// # Errors
@@ -448,7 +475,8 @@ pub async fn link(
 }
 
 /// The file of a recording lies there, from now on until it expires: to be fetched. Nothing where it
-/// was said before, and nothing without a message that waits for it.
+/// was said before, and nothing without a message that waits for it; another place than before, such
+/// as a renewed link, is looked at also where the first one was given up.
 ///
 /// # Errors
 /// [`StoreError`].
@@ -461,9 +489,12 @@ pub async fn expect_file(
     now: DateTime<Utc>,
 ) -> Result<(), StoreError> {
     sqlx::query!(
-        "UPDATE media SET reference = $4, next_try_at = $6, expires_at = $5
-         WHERE office_id = $1 AND ticket = $2 AND seq = $3 AND n = 0 AND state = 'waiting'
-           AND (next_try_at IS NULL OR reference <> $4) AND reference NOT LIKE 'upload:%'",
+        "UPDATE media SET reference = $4, next_try_at = $6, expires_at = $5, state = 'waiting',
+             tries = 0, says = NULL
+         WHERE office_id = $1 AND ticket = $2 AND seq = $3 AND n = 0
+           AND (state = 'waiting' AND next_try_at IS NULL
+             OR state IN ('waiting', 'expired', 'failed') AND reference <> $4)
+           AND reference NOT LIKE 'upload:%'",
         office.0,
         ticket.as_i64(),
         seq,

@@ -110,6 +110,8 @@ pub struct MediaRow {
     pub standing: Standing,
     /// A recording of the telephone, not something that was sent.
     pub recorded: bool,
+    /// Nobody can ask for it here: it is to be heard where it lies.
+    pub elsewhere: bool,
     /// What a machine has understood of it, where one is asked.
     pub transcript: Option<Transcript>,
 }
@@ -326,6 +328,7 @@ struct Row {
     seq: i32,
     n: i16,
     recorded: bool,
+    elsewhere: bool,
     kind: String,
     state: String,
     asked: bool,
@@ -378,6 +381,7 @@ impl TryFrom<Row> for MediaRow {
             kind: kind_of(&row.kind)?,
             standing,
             recorded: row.recorded,
+            elsewhere: row.elsewhere,
             transcript,
         })
     }
@@ -395,7 +399,9 @@ pub async fn of_ticket(
     let rows = sqlx::query_as!(
         Row,
         r#"SELECT m.seq, m.n, m.kind, m.state, m.next_try_at IS NOT NULL AS "asked!",
-               m.says IS NOT NULL AS "missed!", m.source LIKE 'hotline:%' AS "recorded!", m.hash, o.type,
+               m.says IS NOT NULL AS "missed!", m.source LIKE 'hotline:%' AS "recorded!",
+               m.reference LIKE 'pull:%' AND m.next_try_at IS NULL AND m.tries = 0
+                   AND m.state IN ('waiting', 'expired') AS "elsewhere!", m.hash, o.type,
                o.size, o.copies AS "copies?", o.ms, o.silent AS "silent?", m.removed_at,
                w.state AS "written?", w.text
            FROM media m LEFT JOIN media_object o ON o.office_id = m.office_id AND o.hash = m.hash
@@ -418,7 +424,9 @@ pub async fn content(db: &mut PgConnection, key: Key) -> Result<Option<Content>,
     let row = sqlx::query_as!(
         Row,
         r#"SELECT m.seq, m.n, m.kind, m.state, m.next_try_at IS NOT NULL AS "asked!",
-               m.says IS NOT NULL AS "missed!", m.source LIKE 'hotline:%' AS "recorded!", m.hash, o.type,
+               m.says IS NOT NULL AS "missed!", m.source LIKE 'hotline:%' AS "recorded!",
+               m.reference LIKE 'pull:%' AND m.next_try_at IS NULL AND m.tries = 0
+                   AND m.state IN ('waiting', 'expired') AS "elsewhere!", m.hash, o.type,
                o.size, o.copies AS "copies?", o.ms, o.silent AS "silent?", m.removed_at,
                NULL::text AS written, NULL::text AS text
            FROM media m JOIN media_object o ON o.office_id = m.office_id AND o.hash = m.hash

@@ -34,6 +34,55 @@ pub async fn keep(
     Ok(())
 }
 
+/// Keeps what was told of a call and cannot be of the one that is held under its identity: the
+/// original for people, the facts for trying again.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn keep_call(
+    db: &mut PgConnection,
+    office: OfficeId,
+    item: &Quarantine,
+    facts: serde_json::Value,
+    received_at: DateTime<Utc>,
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        "INSERT INTO quarantine (office_id, source, source_id, reason, raw, submission, received_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7)
+         ON CONFLICT (office_id, source, source_id) DO NOTHING",
+        office.0,
+        item.source,
+        item.source_id,
+        item.reason,
+        item.raw,
+        facts,
+        received_at
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// How many of these of a source somebody has dealt with.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn handled_of(
+    db: &mut PgConnection,
+    (office, source): (OfficeId, &str),
+    source_ids: &[String],
+) -> Result<i64, StoreError> {
+    Ok(sqlx::query_scalar!(
+        r#"SELECT count(*) AS "count!" FROM quarantine
+           WHERE office_id = $1 AND source = $2 AND source_id = ANY ($3) AND state <> 'open'"#,
+        office.0,
+        source,
+        source_ids
+    )
+    .fetch_one(db)
+    .await?)
+}
+
 /// Keeps a submission that the database refused as a ticket, and marks its identity, so that a
 /// repeat is answered in the same way.
 ///

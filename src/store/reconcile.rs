@@ -3,6 +3,7 @@
 use super::{StoreError, call::Key};
 use crate::domain::id::OfficeId;
 use chrono::{DateTime, Utc};
+use intake_hotline::{CallEvent, Caller};
 use sqlx::{Connection, PgConnection};
 
 /// What the comparison of one source came to.
@@ -202,30 +203,53 @@ pub async fn end_waiting(
     Ok(file.rows_affected() + bare.rows_affected() > 0)
 }
 
-/// The call of this caller that began nearest to this moment, no further away than so many seconds:
-/// for lists that name calls by other identities than pushes do.
+/// Which calls another account may be of: two pushes, or two entries of a list, are two calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Among {
+    /// Those that a push told of.
+    Pushed,
+    /// Those that a list told of first, which go by the list's identity.
+    Listed,
+}
+
+/// The call that this one is, told by its source under another identity: what is listed under the
+/// same one; else of the same caller, or of somebody who hid the number and called the same number
+/// for as long, what began nearest to the same moment and no further away than so many seconds.
 ///
 /// # Errors
 /// [`StoreError`].
 pub async fn alike(
     db: &mut PgConnection,
     (office, source): (OfficeId, &str),
-    caller: &str,
+    (call, among): (&CallEvent, Among),
     at: DateTime<Utc>,
     within_s: i32,
 ) -> Result<Option<String>, StoreError> {
+    // Of a caller who is not told at all nothing is alike but the identity.
+    let hidden = matches!(call.caller, Some(Caller::Anonymous));
     // A call is told of after it began, and within days.
     Ok(sqlx::query_scalar!(
-        "SELECT call_key FROM call
+        r#"SELECT call_key FROM call
          WHERE office_id = $1 AND told_at >= $4::timestamptz - interval '5 minutes'
-           AND told_at < $4::timestamptz + interval '30 days' AND source = $2 AND caller = $3
-           AND abs(extract(epoch FROM (facts ->> 'started_at')::timestamptz - $4)) <= $5::int
-         ORDER BY abs(extract(epoch FROM (facts ->> 'started_at')::timestamptz - $4)) LIMIT 1",
+           AND told_at < $4::timestamptz + interval '30 days' AND source = $2
+           AND (facts ->> 'listed_as' IS NOT DISTINCT FROM call_key) = $10
+           AND (facts ->> 'listed_as' = $6
+             OR coalesce(facts ->> 'listed_as' = $6, true)
+               AND abs(extract(epoch FROM (facts ->> 'started_at')::timestamptz - $4)) <= $5::int
+               AND (caller = $3 OR $7 AND facts -> 'caller' = '"anonymous"'
+                   AND facts ->> 'callee' = $8 AND abs((facts ->> 'call_s')::int - $9) <= 2))
+         ORDER BY facts ->> 'listed_as' = $6 DESC NULLS LAST,
+             abs(extract(epoch FROM (facts ->> 'started_at')::timestamptz - $4)) LIMIT 1"#,
         office.0,
         source,
-        caller,
+        call.caller.as_ref().and_then(Caller::identity),
         at,
-        within_s
+        within_s,
+        call.listed_as.as_deref(),
+        hidden,
+        call.callee.as_deref(),
+        call.call_s.and_then(|s| i32::try_from(s).ok()),
+        among == Among::Listed
     )
     .fetch_optional(db)
     .await?)
@@ -274,7 +298,8 @@ pub struct ClosedHours {
     pub wrong: i64,
 }
 
-/// What is to be told of the hours that ended when the office opened; `None` when it has been told.
+/// What is to be told of the hours that ended when the office opened, with the calls of earlier ones
+/// that were told of too late for the digest before; `None` when it has been told.
 ///
 /// # Errors
 /// [`StoreError`].
@@ -283,18 +308,19 @@ pub async fn take_closed_hours(
     office: OfficeId,
     (closed, opened): (DateTime<Utc>, DateTime<Utc>),
 ) -> Result<Option<ClosedHours>, StoreError> {
-    let taken = sqlx::query!(
-        "INSERT INTO closed_hours_told AS t (office_id, opened_at) VALUES ($1, $2)
+    let taken = sqlx::query_scalar!(
+        r#"WITH before AS (SELECT opened_at FROM closed_hours_told WHERE office_id = $1)
+         INSERT INTO closed_hours_told AS t (office_id, opened_at) VALUES ($1, $2)
          ON CONFLICT (office_id) DO UPDATE SET opened_at = excluded.opened_at
-             WHERE t.opened_at < excluded.opened_at",
+             WHERE t.opened_at < excluded.opened_at
+         RETURNING coalesce((SELECT opened_at FROM before), $3) AS "told_up_to!""#,
         office.0,
-        opened
+        opened,
+        closed
     )
-    .execute(&mut *db)
+    .fetch_optional(&mut *db)
     .await?;
-    if taken.rows_affected() == 0 {
-        return Ok(None);
-    }
+    let Some(told_up_to) = taken else { return Ok(None) };
     let calls = sqlx::query!(
         r#"SELECT count(*) FILTER (WHERE left_one) AS "messages!",
                   count(*) FILTER (WHERE NOT left_one) AS "missed!",
@@ -305,11 +331,13 @@ pub async fn take_closed_hours(
                          AND r.seq IS NOT NULL) AS left_one,
                      EXISTS (SELECT FROM call_back b WHERE b.office_id = $1
                          AND b.ticket = c.ticket AND b.state = 'waiting') AS waits
-                 FROM call c WHERE c.office_id = $1 AND c.told_at >= $2 AND c.told_at < $3
+                 FROM call c WHERE c.office_id = $1 AND c.told_at >= least($2::timestamptz, $4::timestamptz) AND c.told_at < $3
+                     AND (c.told_at >= $2 OR c.spoken_at < $4)
                      AND c.ticket IS NOT NULL) c"#,
         office.0,
         closed,
-        opened
+        opened,
+        told_up_to
     )
     .fetch_one(&mut *db)
     .await?;

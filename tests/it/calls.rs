@@ -170,6 +170,18 @@ async fn parts_of_a_vendor_make_one_call_and_one_ticket_in_whichever_order() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_calls_one_line_over_two_exchanges_has_one_ticket() {
+    let voicemail = r#"{"SessionId":"s1","Timestamp":1795448730,"RecordURL":"http://r.example.com/1.mp3","EndpointUser":13900001234}"#;
+    for (line, expected) in [("line = '12333'", 1), ("", 2)] {
+        let both = format!("{}\n{}\n{line}", freeswitch(line), vendor());
+        let gateway = night().with(&both).start().await;
+        push(&gateway, delivered(&"1".repeat(36), "13900001234", "/x/msg.wav")).await;
+        tccc(&gateway, "voicemail", voicemail).await;
+        assert_eq!((calls_of(&gateway).await, tickets(&gateway).await), (2, expected), "{line}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_voicemail_a_day_after_its_record_joins_the_ticket_of_the_missed_call() {
     let gateway = night().with(&vendor()).start().await;
     let record = r#"{"SessionId":"s1","Direction":"0","Caller":"13900001234","Callee":"12333","StartTimestamp":1795448700,"EndedTimestamp":1795448730,"Duration":30,"EndStatus":106}"#;
@@ -341,7 +353,8 @@ impl Spool {
     pub fn settings(&self, more: &str) -> String {
         let root = self.root.display();
         format!(
-            "[[hotline]]\noffice = 'tieling'\nid = 'ast'\nkind = 'asterisk'\nspools = ['{root}']\n{more}"
+            "[[hotline]]\noffice = 'tieling'\nid = 'ast'\nkind = 'asterisk'\nspools = ['{root}']\n\
+             since = '2026-11-23T00:00:00+08:00'\n{more}"
         )
     }
 }
@@ -415,9 +428,105 @@ async fn a_message_taken_before_its_call_record_stays_one_call_after_it_left_the
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_exchange_that_is_connected_tells_of_what_is_new_and_of_what_nobody_has_heard() {
+    let spool = Spool::new();
+    spool.put("12333", "msg0000", "12333_msg0000.txt");
+    spool.put("8001", "msg0000", "8001_msg0000.txt");
+    // Heard long ago.
+    fs::rename(spool.inbox("8001"), spool.root.join("default/8001/Old")).unwrap();
+    let csv = spool.root.join("Master.csv");
+    let rows = fs::read_to_string(format!("{FIXTURES}/asterisk/cdr.csv")).unwrap();
+    fs::write(&csv, &rows).unwrap();
+    let settings = spool.settings(&format!("cdr_csv = '{}'\nzone = 'UTC'", csv.display()));
+    let settings = settings.replace("since = '2026-11-23T00:00:00+08:00'", "");
+    let gateway = night().with(&settings).start().await;
+    let asterisk = source(&gateway, "hotline:ast");
+    calls::scan::scan(&gateway.app, &asterisk, &mut Seen::new()).await.unwrap();
+    a_minute_later(&gateway).await;
+    assert_eq!((calls_of(&gateway).await, tickets(&gateway).await), (1, 1));
+    // The next night: a call, a message; a process that starts anew remembers since when.
+    let later = |text: &str| text.replace("2026-11-23", "2026-11-24");
+    let row = later(rows.lines().find(|row| row.contains("13700000002")).unwrap());
+    fs::write(&csv, format!("{rows}{}\n", row.replace("1795446870.7", "1795533270.7"))).unwrap();
+    spool.put("8001", "msg0001", "8001_msg0000.txt");
+    let path = spool.inbox("8001").join("msg0001.txt");
+    let text = fs::read_to_string(&path).unwrap();
+    fs::write(&path, text.replace("1795446853", "1795533253")).unwrap();
+    fs::rename(
+        spool.inbox("8001").join("msg0001.txt"),
+        spool.root.join("default/8001/Old/msg0001.txt"),
+    )
+    .unwrap();
+    gateway.clock.set(at("2026-11-24 23:46"));
+    calls::scan::scan(&gateway.app, &asterisk, &mut Seen::new()).await.unwrap();
+    a_minute_later(&gateway).await;
+    assert_eq!((calls_of(&gateway).await, tickets(&gateway).await), (3, 3));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_whose_length_never_comes_does_not_wait_for_ever() {
+    let spool = Spool::new();
+    spool.put("8001", "msg0000", "8001_msg0000.txt");
+    let path = spool.inbox("8001").join("msg0000.txt");
+    let text = fs::read_to_string(&path).unwrap();
+    fs::write(&path, text.replace("duration=9\n", "duration=\n")).unwrap();
+    let gateway = night().with(&spool.settings("")).start().await;
+    let asterisk = source(&gateway, "hotline:ast");
+    let mut seen = Seen::new();
+    assert_eq!(calls::scan::scan(&gateway.app, &asterisk, &mut seen).await.unwrap(), 0);
+    // As after some minutes; files keep the machine's time.
+    let file = fs::File::options().write(true).open(&path).unwrap();
+    file.set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
+    assert_eq!(calls::scan::scan(&gateway.app, &asterisk, &mut seen).await.unwrap(), 1);
+    assert_eq!((calls_of(&gateway).await, tickets(&gateway).await), (1, 1));
+    while gateway.app.fetcher.step().await.unwrap() {}
+    let stored = "SELECT count(*) FROM call_recording WHERE state = 'stored'";
+    assert_eq!(number(&gateway.pool, stored).await, 1);
+    // Should it come after all, it is the same message.
+    fs::write(&path, text).unwrap();
+    calls::scan::scan(&gateway.app, &asterisk, &mut seen).await.unwrap();
+    assert_eq!(number(&gateway.pool, "SELECT count(*) FROM message").await, 1);
+    assert_eq!(number(&gateway.pool, "SELECT count(*) FROM quarantine").await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn call_records_that_cannot_be_read_are_put_aside_and_others_are_no_citizens() {
+    let spool = Spool::new();
+    spool.inbox("12333");
+    let csv = spool.root.join("Master.csv");
+    let rows = fs::read_to_string(format!("{FIXTURES}/asterisk/cdr.csv")).unwrap();
+    let hung_up = rows.lines().find(|row| row.contains("13700000002")).unwrap();
+    // Out by the trunk, from an extension, and the second half of a queue's call to the telephone.
+    let out =
+        hung_up.replace("13700000002", "02474123456").replace("1795446870.7", "1795446870.20");
+    let inside = hung_up.replace("from-carrier", "from-inside").replace("870.7", "870.21");
+    let half =
+        hung_up.replace("SIP/127.0.0.1-00000007", "Local/8001@q-01;2").replace("870.7", "870.22");
+    let unread = hung_up.rsplit_once(",\"1795446870.7\"").unwrap().0;
+    let old = unread.replace("2026-11-23", "2026-01-23");
+    let all = [hung_up, &out, &inside, &half, unread, &old, "\"being writt"].join("\n");
+    fs::write(&csv, all).unwrap();
+    let settings = spool.settings(&format!(
+        "cdr_csv = '{}'\nzone = 'UTC'\ncontexts = ['from-carrier']\nnumbering.own = ['024-74123456']",
+        csv.display()
+    ));
+    let gateway = night().with(&settings).start().await;
+    let asterisk = source(&gateway, "hotline:ast");
+    let mut seen = Seen::new();
+    for _ in 0..2 {
+        calls::scan::scan(&gateway.app, &asterisk, &mut seen).await.unwrap();
+    }
+    a_minute_later(&gateway).await;
+    assert_eq!((calls_of(&gateway).await, tickets(&gateway).await), (1, 1));
+    let aside = "SELECT count(*) FROM quarantine WHERE reason = 'unknown_form'";
+    assert_eq!(number(&gateway.pool, aside).await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_freeswitch_could_not_deliver_is_taken_from_its_folder_once() {
     let folder = folder();
-    let name = "a_a2150427-c1fb-4761-8c8d-611ff7aa1992.cdr.json";
+    // Named by the call's identity, which may be that of SIP.
+    let name = "a_1-4675@10.0.0.1.cdr.json";
     fs::write(folder.join(name), capture("001_json_cdr.body")).unwrap();
     fs::write(folder.join("notes.txt"), "x").unwrap();
     let more = format!("err_log_dir = '{}'", folder.display());
@@ -508,6 +617,87 @@ async fn recordings_are_fetched_from_listed_hosts_and_inside_only_where_that_is_
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_page_that_comes_instead_of_a_recording_is_not_kept_as_one() {
+    use axum::{Router, routing::get};
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let late = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let is_late = Arc::clone(&late);
+    let router =
+        Router::new().route("/login", get(async || "<!DOCTYPE html><title>登录</title>")).route(
+            "/late",
+            get(async move || match is_late.load(std::sync::atomic::Ordering::SeqCst) {
+                true => wav(),
+                false => b"{\"code\":404,\"msg\":\"not ready\"}".to_vec(),
+            }),
+        );
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    let settings = format!("{}\n[hotline.audio]\ninside_hosts = ['127.0.0.1']\n", vendor());
+    let gateway = night().with(&settings).start().await;
+    for (n, name) in ["login", "late"].iter().enumerate() {
+        let voicemail = format!(
+            r#"{{"SessionId":"s{n}","Timestamp":1795448730,"RecordURL":"http://127.0.0.1:{port}/{name}","EndpointUser":1390000123{n}}}"#
+        );
+        tccc(&gateway, "voicemail", &voicemail).await;
+    }
+    let states = async |states: [&str; 3]| {
+        let mut counts = [0; 3];
+        for (count, state) in counts.iter_mut().zip(states) {
+            let query = format!("SELECT count(*) FROM call_recording WHERE state = '{state}'");
+            *count = number(&gateway.pool, &query).await;
+        }
+        counts
+    };
+    let all = ["announced", "stored", "failed"];
+    while gateway.app.fetcher.step().await.unwrap() {}
+    assert_eq!(states(all).await, [2, 0, 0]);
+    late.store(true, std::sync::atomic::Ordering::SeqCst);
+    gateway.clock.set(gateway.clock.now() + chrono::TimeDelta::seconds(11));
+    while gateway.app.fetcher.step().await.unwrap() {}
+    assert_eq!(states(all).await, [1, 1, 0]);
+    gateway.clock.set(gateway.clock.now() + chrono::TimeDelta::days(4));
+    while gateway.app.fetcher.step().await.unwrap() {}
+    assert_eq!(states(all).await, [0, 1, 1]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_renewed_link_is_followed_also_after_the_first_one_was_given_up() {
+    use axum::{Router, routing::get};
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let router = Router::new().route("/new.wav", get(async || wav()));
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    let settings = format!("{}\n[hotline.audio]\ninside_hosts = ['127.0.0.1']\n", vendor());
+    let gateway = night().with(&settings).start().await;
+    let tell = async |name: &str| {
+        let body = format!(
+            r#"{{"SessionId":"s1","Timestamp":1795448730,"RecordURL":"http://127.0.0.1:{port}/{name}.wav","EndpointUser":13900001234}}"#
+        );
+        assert_eq!(tccc(&gateway, "voicemail", &body).await.status, 200);
+        while gateway.app.fetcher.step().await.unwrap() {}
+    };
+    let states = async |state: &str| {
+        let query = format!("SELECT count(*) FROM call_recording WHERE state = '{state}'");
+        number(&gateway.pool, &query).await
+    };
+    tell("ended").await;
+    gateway.clock.set(gateway.clock.now() + chrono::TimeDelta::days(4));
+    tell("ended").await;
+    assert_eq!((states("expired").await, states("announced").await), (1, 0));
+    tell("other").await;
+    assert_eq!((states("expired").await, states("announced").await), (0, 1));
+    // A late repeat of the first is no renewal.
+    tell("ended").await;
+    let looked_at = "SELECT count(*) FROM media WHERE reference LIKE '%/other.wav'";
+    assert_eq!(number(&gateway.pool, looked_at).await, 1);
+    tell("new").await;
+    assert_eq!((states("stored").await, tickets(&gateway).await), (1, 1));
+    // What is here stays, whatever is told then.
+    tell("ended").await;
+    assert_eq!(states("stored").await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_officer_hears_a_recording_in_a_real_browser() {
     let root = folder();
     fs::write(root.join("good.wav"), wav()).unwrap();
@@ -543,6 +733,37 @@ async fn an_officer_hears_a_recording_in_a_real_browser() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_differs_from_the_call_that_is_held_can_be_taken_as_one_of_its_own() {
+    let gateway = night().with(&freeswitch("")).start().await;
+    let uuid = "1".repeat(36);
+    push(&gateway, delivered(&uuid, "13900001234", "/x/msg.wav")).await;
+    let other = delivered(&uuid, "13900005678", "/x/msg.wav");
+    for _ in 0..2 {
+        assert_eq!(push(&gateway, other.clone()).await.status, 200);
+    }
+    assert_eq!((calls_of(&gateway).await, tickets(&gateway).await), (1, 1));
+    let kept: Vec<u8> =
+        sqlx::query_scalar("SELECT raw FROM quarantine WHERE reason = 'call_differs'")
+            .fetch_one(&gateway.pool)
+            .await
+            .unwrap();
+    assert_eq!(kept, other, "the original, for people");
+    let desk = Desk::login(&gateway, "zhao.min").await;
+    let page = desk.get("/desk/quarantine").await.text();
+    assert!(page.contains("来电编号已被另一通来电使用"), "{page}");
+    let id = number(&gateway.pool, "SELECT quarantine_id FROM quarantine").await;
+    let csrf = desk.csrf().await;
+    let again = desk.post(&format!("/desk/quarantine/{id}/replay"), &[("csrf", &csrf)]).await;
+    assert_eq!(again.status, 303, "{}", again.text());
+    assert_eq!((calls_of(&gateway).await, tickets(&gateway).await), (2, 2));
+    let waits = "SELECT count(*) FROM call_back b JOIN ticket t USING (office_id, ticket) \
+                 WHERE b.state = 'waiting' AND t.citizen_phone = '13900005678'";
+    assert_eq!(number(&gateway.pool, waits).await, 1);
+    let open = "SELECT count(*) FROM quarantine WHERE state = 'open'";
+    assert_eq!(number(&gateway.pool, open).await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn one_identity_of_two_callers_is_two_matters_and_a_long_one_is_kept_whole() {
     let gateway = night().start().await;
     let send = async |recording: &str, call: &str, caller: &str, at: &str| {
@@ -558,10 +779,19 @@ async fn one_identity_of_two_callers_is_two_matters_and_a_long_one_is_kept_whole
         gateway.post("/channels/hotline/pbx1", &all, body.into_bytes()).await.status
     };
     let tonight = "2026-11-23T23:11:54+08:00";
+    let waiting = "SELECT count(*) FROM call_back WHERE state = 'waiting'";
     assert_eq!(send("r1", "17", "13900009999", tonight).await, 202);
     assert_eq!(send("r2", "17", "13800001111", tonight).await, 202);
+    // A repeat, and a second message of that caller under the identity of the first one's call.
+    assert_eq!(send("r2", "17", "13800001111", tonight).await, 200);
+    assert_eq!(send("r3", "17", "13800001111", tonight).await, 202);
     let phones = "SELECT count(DISTINCT citizen_phone) FROM ticket";
     assert_eq!((tickets(&gateway).await, number(&gateway.pool, phones).await), (2, 2));
+    assert_eq!((calls_of(&gateway).await, number(&gateway.pool, waiting).await), (2, 2));
+    let apart =
+        "SELECT count(*) FROM call_recording WHERE call_key LIKE '17#%' AND seq IS NOT NULL";
+    assert_eq!(number(&gateway.pool, apart).await, 2);
+    assert_eq!(number(&gateway.pool, "SELECT count(*) FROM quarantine").await, 0);
     let long = "r".repeat(200);
     assert_eq!(send(&long, &long, "13700002222", tonight).await, 202);
     assert_eq!(send(&long, &long, "13700002222", tonight).await, 200);

@@ -4,8 +4,10 @@
 use crate::{
     calls::{
         BASIC, FIXTURES, Spool, VERIFY, a_minute_later, calls_of, capture, delivered, folder,
-        freeswitch, night, push, source, tickets, vendor,
+        freeswitch, night, push, source, tickets, vendor, wav,
     },
+    desk::Desk,
+    media::TICKET,
     support::{Spec, TestGateway, at, number, sql},
 };
 use axum::{
@@ -85,9 +87,16 @@ async fn a_record_that_was_taken_from_its_folder_and_is_not_here_is_brought_in()
     let settings = freeswitch(&format!("err_log_dir = '{}'", folder.display()));
     let gateway = next_night().with(&settings).start().await;
     let outcome = compared(&gateway, "hotline:fs", Repair::Yes).await;
-    assert_eq!(counts(&outcome), [1, 0, 1, 0, 0]);
-    assert!(outcome.says.unwrap().starts_with("1 could not be read"));
+    assert_eq!(counts(&outcome), [1, 0, 1, 1, 0]);
+    assert_eq!(outcome.says.unwrap(), "1 could not be read and wait in the quarantine");
     assert_eq!(calls_of(&gateway).await, 1);
+    let waits = "SELECT count(*) FROM quarantine WHERE state = 'open' AND reason = 'bad_json'";
+    assert_eq!(number(&gateway.pool, waits).await, 1);
+    // Once somebody has dealt with it, it is missing no more.
+    run_sql(&gateway, "UPDATE quarantine SET state = 'discarded'").await;
+    gateway.clock.set(at("2026-11-24 02:32"));
+    let outcome = compared(&gateway, "hotline:fs", Repair::Yes).await;
+    assert_eq!((counts(&outcome), outcome.says), ([1, 1, 0, 0, 0], None));
     // A folder that is gone cannot say that all is well.
     fs::remove_dir_all(&folder).unwrap();
     let outcome = compared(&gateway, "hotline:fs", Repair::Yes).await;
@@ -162,9 +171,23 @@ async fn exchange(rows: Value) -> (String, Arc<AtomicBool>) {
         let page: Vec<&Value> = all.iter().skip((page - 1) * size).take(size).collect();
         Json(json!({ "errcode": 0, "total_number": all.len(), "data": page }))
     };
+    let link = async |Query(asked): Query<HashMap<String, String>>| {
+        assert_eq!(asked["access_token"], "tok/en");
+        let url = match asked["file"].as_str() {
+            "away.wav" => "//127.0.0.1:9/x.wav".to_owned(),
+            name => format!("/api/download/{name}"),
+        };
+        Json(json!({ "errcode": 0, "file": asked["file"], "download_resource_url": url }))
+    };
+    let file = async |Query(asked): Query<HashMap<String, String>>| {
+        if asked["access_token"] == "tok/en" { wav() } else { Vec::new() }
+    };
     let router = Router::new()
         .route("/openapi/v1.0/get_token", post(login))
         .route("/openapi/v1.0/cdr/list", get(list))
+        .route("/openapi/v1.0/recording/download", get(link))
+        .route("/api/download/a%26b.wav", get(file))
+        .route("/api/download/{name}", get(file))
         .with_state(Arc::clone(&breaks));
     tokio::spawn(async move { axum::serve(listener, router).await });
     (url, breaks)
@@ -212,6 +235,107 @@ async fn a_vendors_own_list_brings_in_the_push_that_never_came() {
     let outcome = compared(&gateway, "hotline:yeastar", Repair::Yes).await;
     assert_eq!(counts(&outcome), [-1, 0, 0, 1, 0]);
     assert_eq!(outcome.says.unwrap(), "page 1 of its list: unknown_form");
+}
+
+/// A call as the exchange pushes it; without `uid` where that is empty.
+async fn event(gateway: &TestGateway, call_id: &str, uid: &str, from: &str, recording: &str) {
+    let mut msg = json!({ "call_id": call_id, "time_start": "2026-11-23 23:40:02", "call_from": from,
+        "call_to": "8001", "did_number": "12333", "call_duration": 20, "status": "VOICEMAIL",
+        "type": "Inbound", "recording": recording });
+    if !uid.is_empty() {
+        msg["uid"] = uid.into();
+    }
+    let event = json!({ "type": 30012, "sn": "3631A2124001", "msg": msg.to_string() });
+    let path = "/channels/hotline/yeastar";
+    let pushed = gateway.post(path, &[BASIC], event.to_string().into()).await;
+    assert_eq!(pushed.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_list_and_a_push_name_differently_is_one_call_whichever_came_first() {
+    let began = 1_795_448_400;
+    let rows = json!([
+        row("u1", "13900001234", began + 60, "VOICEMAIL"),
+        row("u2", "anonymous", began, "VOICEMAIL"),
+        row("u3", "anonymous", began, "VOICEMAIL"),
+        row("u4", "13900005678", began + 2, "VOICEMAIL"),
+    ]);
+    let (url, _) = exchange(rows).await;
+    for list_first in [false, true] {
+        let gateway = next_night().with(&yeastar(&url, ", inside = true")).start().await;
+        let pushes = async || {
+            // A minute apart, and the same by its identity; two who hide the number, of whom one has
+            // none; one that only caller and moment tell.
+            event(&gateway, "1795448400.1", "u1", "13900001234", "").await;
+            event(&gateway, "1795448400.2", "u2", "anonymous", "").await;
+            event(&gateway, "1795448400.3", "", "anonymous", "").await;
+            event(&gateway, "1795448400.4", "", "13900005678", "").await;
+        };
+        let look = async || compared(&gateway, "hotline:yeastar", Repair::Yes).await;
+        if list_first {
+            assert_eq!(counts(&look().await), [4, 0, 4, 0, 0]);
+        }
+        pushes().await;
+        pushes().await;
+        assert_eq!(calls_of(&gateway).await, 4, "{list_first}");
+        gateway.clock.set(at("2026-11-24 02:32"));
+        look().await;
+        gateway.clock.set(at("2026-11-24 02:33"));
+        assert_eq!(counts(&look().await), [4, 4, 0, 0, 0], "{list_first}");
+        a_minute_later(&gateway).await;
+        assert_eq!((calls_of(&gateway).await, tickets(&gateway).await), (4, 4), "{list_first}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn recordings_that_only_the_vendor_gives_are_asked_for_or_said_to_be_there() {
+    let (url, _) = exchange(json!([])).await;
+    let settings = yeastar(&url, ", inside = true");
+    let gateway = next_night().with(&settings).start().await;
+    event(&gateway, "1795448400.1", "u1", "13900001234", "a&b.wav").await;
+    event(&gateway, "1795448400.2", "u2", "13900005678", "away.wav").await;
+    while gateway.app.fetcher.step().await.unwrap() {}
+    let of = async |state: &str| {
+        let query = format!("SELECT count(*) FROM call_recording WHERE state = '{state}'");
+        number(&gateway.pool, &query).await
+    };
+    assert_eq!((of("stored").await, of("announced").await), (1, 1));
+    let desk = Desk::login(&gateway, "zhao.min").await;
+    assert!(desk.get(TICKET).await.text().contains("<audio"));
+    // Without the exchange's interface, and of a vendor whose requests nobody here can sign.
+    let bare = settings.lines().filter(|line| !line.starts_with("pull")).collect::<Vec<_>>();
+    let gateway = next_night().with(&bare.join("\n")).start().await;
+    event(&gateway, "1795448400.1", "u1", "13900001234", "a.wav").await;
+    assert!(!gateway.app.fetcher.step().await.unwrap());
+    let desk = Desk::login(&gateway, "zhao.min").await;
+    let says = "录音在电话系统里，本系统取不到。请到电话交换机或服务商的控制台收听";
+    let page = desk.get(TICKET).await.text();
+    assert!(page.contains(says), "{page}");
+    gateway.clock.set(at("2026-11-28 02:32"));
+    compared(&gateway, "hotline:yeastar", Repair::Yes).await;
+    let desk = Desk::login(&gateway, "zhao.min").await;
+    assert!(desk.get(TICKET).await.text().contains(says), "nor is it waited for");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn entries_of_a_list_that_cannot_be_read_are_put_aside_and_missing() {
+    let began = 1_795_448_400;
+    let rows = json!([
+        row("", "13900005678", began, "VOICEMAIL"),
+        row("u1", "13900001234", began, "BUSY")
+    ]);
+    let (url, _) = exchange(rows).await;
+    let gateway = next_night().with(&yeastar(&url, ", inside = true")).start().await;
+    let waits = "SELECT count(*) FROM quarantine WHERE state = 'open'";
+    let outcome = compared(&gateway, "hotline:yeastar", Repair::No).await;
+    assert_eq!(outcome.says.as_deref(), Some("1 could not be read"));
+    assert_eq!(number(&gateway.pool, waits).await, 0);
+    for (repaired, held) in [(1, 0), (0, 1)] {
+        let outcome = compared(&gateway, "hotline:yeastar", Repair::Yes).await;
+        assert_eq!(counts(&outcome), [1, held, repaired, 1, 0]);
+        assert_eq!(outcome.says.unwrap(), "1 could not be read and wait in the quarantine");
+        assert_eq!(number(&gateway.pool, waits).await, 1);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -284,6 +408,32 @@ async fn every_night_one_replica_compares_and_the_morning_digest_says_what_came_
     assert_eq!(said("下班期间电话：留言 2 通，未接 1 通；待回拨 3 件%").await, 1);
     assert_eq!(said("电话对账：有 1 通当时没有收到，已经补上。").await, 1);
     assert_eq!(number(&one.pool, "SELECT count(*) FROM notice WHERE audience = 'duty'").await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_told_late_of_the_closed_hours_is_in_the_next_digest_and_in_no_other() {
+    let gateway = night().with(&freeswitch("")).start().await;
+    let digest = async |moment: &str| {
+        gateway.clock.set(at(moment) + TimeDelta::seconds(6));
+        gateway.app.relay.step().await.unwrap();
+        let said =
+            "SELECT count(*) FROM notice, unnest(lines) AS line WHERE line LIKE '下班期间电话%'";
+        number(&gateway.pool, said).await
+    };
+    assert_eq!(digest("2026-11-24 08:30").await, 0);
+    // Nobody was up in the night; the exchange tells of it in the morning, and of a call of just now.
+    gateway.clock.set(at("2026-11-24 09:10"));
+    push(&gateway, delivered(&"1".repeat(36), "13900005678", "/x/msg.wav")).await;
+    push(&gateway, capture("001_json_cdr.body")).await;
+    let now = String::from_utf8(delivered(&"2".repeat(36), "13900009999", "/x/msg.wav")).unwrap();
+    push(&gateway, now.replace("17954487", "17954820").into_bytes()).await;
+    a_minute_later(&gateway).await;
+    assert_eq!(tickets(&gateway).await, 3);
+    assert_eq!(digest("2026-11-24 13:00").await, 1);
+    let said = "SELECT count(*) FROM notice, unnest(lines) AS line \
+                WHERE line LIKE '下班期间电话：留言 1 通，未接 1 通%'";
+    assert_eq!(number(&gateway.pool, said).await, 1);
+    assert_eq!(digest("2026-11-25 08:30").await, 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

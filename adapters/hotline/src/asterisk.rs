@@ -57,7 +57,8 @@ pub struct Message {
     pub dialled: Option<String>,
     /// When the recording began: after the greeting, not when the call came in.
     pub recorded_at: Option<DateTime<Utc>>,
-    /// Whole seconds, cut off; `None` while it is being written.
+    /// Whole seconds, cut off. It is written last: `None` while the file is being written, and for
+    /// ever where the disk was full.
     pub duration_s: Option<u32>,
     /// What the dialplan set (`VM_CATEGORY`): `night`.
     pub category: Option<String>,
@@ -69,7 +70,7 @@ impl Message {
     /// Reads a `msgNNNN.txt` that lies in this mailbox.
     ///
     /// # Errors
-    /// [`Unread`]; [`Unread::Field`] when the file is not finished: the duration is written last.
+    /// [`Unread`].
     pub fn parse(bytes: &[u8], context: &str, mailbox: &str) -> Result<Self, Unread> {
         if bytes.len() > BODY_LIMIT {
             return Err(Unread::TooLarge);
@@ -106,7 +107,6 @@ impl Message {
                 format!("h{}", hex::encode(&hash.finalize()[..12]))
             }
         };
-        let duration = field("duration").ok_or(Unread::Field)?;
         let message = Self {
             context: crate::text::key(context).ok_or(Unread::Key)?,
             mailbox: crate::text::key(mailbox).ok_or(Unread::Key)?,
@@ -115,7 +115,7 @@ impl Message {
             caller_id: fact(caller_id, NAME * 2).unwrap_or_default(),
             dialled: field("exten").or(field("origmailbox")).and_then(|n| fact(n, KEY)),
             recorded_at: TimeFormat::EpochS.read(origtime, Zone::china()),
-            duration_s: Unit::S.millis(duration).map(|ms| ms / 1000),
+            duration_s: field("duration").and_then(|s| Unit::S.millis(s)).map(|ms| ms / 1000),
             category: field("category").and_then(|category| fact(category, KEY)),
             urgent: field("flag") == Some("Urgent"),
         };
@@ -228,6 +228,8 @@ pub struct CallRecord {
     pub caller_id: String,
     /// The number that was dialled.
     pub callee: String,
+    /// The dialplan's context in which the call ended.
+    pub context: String,
     /// The caller's channel.
     pub channel: String,
     /// The channel that it was put through to; empty where a machine answered.
@@ -244,33 +246,53 @@ pub struct CallRecord {
     pub disposition: String,
 }
 
-/// The rows of a piece of `Master.csv`; each is read for itself, a bad one spoils no other. The times
-/// are local and without a zone, so the source's is needed.
+/// A row of call records that cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BadRow {
+    /// Why.
+    pub unread: Unread,
+    /// As it stands there.
+    pub raw: Vec<u8>,
+    /// The first time in it, where there is one.
+    pub at: Option<DateTime<Utc>>,
+}
+
+/// The rows of a piece of `Master.csv`; each is read for itself, a bad one spoils no other, nor does
+/// one in another encoding. The times are local and without a zone, so the source's is needed.
 #[must_use]
-pub fn call_records(bytes: &[u8], zone: Zone) -> Vec<Result<CallRecord, Unread>> {
-    let text = decode(bytes);
-    csv::ReaderBuilder::new()
-        .has_headers(false)
-        .flexible(true)
-        .from_reader(text.as_bytes())
-        .records()
-        .map(|row| row.map_err(|_| Unread::Form).and_then(|row| CallRecord::read(&row, zone)))
-        .collect()
+pub fn call_records(bytes: &[u8], zone: Zone) -> Vec<Result<CallRecord, BadRow>> {
+    let mut reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(bytes);
+    let (mut rows, mut row, mut from) = (Vec::new(), csv::ByteRecord::new(), 0);
+    while let Ok(true) = reader.read_byte_record(&mut row) {
+        let to = usize::try_from(reader.position().byte()).unwrap_or(bytes.len());
+        let raw = bytes.get(from..to).unwrap_or_default();
+        from = to;
+        let columns: Vec<String> = row.iter().map(decode).collect();
+        rows.push(CallRecord::read(&columns, zone).map_err(|unread| BadRow {
+            unread,
+            raw: raw.trim_ascii().to_vec(),
+            at: columns.iter().find_map(|column| zone.naive(column)),
+        }));
+    }
+    rows
 }
 
 impl CallRecord {
-    fn read(row: &csv::StringRecord, zone: Zone) -> Result<Self, Unread> {
-        // Without `loguniqueid` and `loguserfield` there are sixteen, and no identity.
-        const COLUMNS: usize = 18;
-        if row.len() != COLUMNS {
+    fn read(columns: &[String], zone: Zone) -> Result<Self, Unread> {
+        // Sixteen, then what cdr.conf asks for: `loguniqueid` and `loguserfield` one each,
+        // `newcdrcolumns` three. Without the first there is no identity.
+        const COLUMNS: [usize; 4] = [17, 18, 20, 21];
+        if !COLUMNS.contains(&columns.len()) {
             return Err(Unread::Form);
         }
-        let column = |index: usize| row.get(index).unwrap_or_default();
+        let column = |index: usize| columns.get(index).map_or("", String::as_str);
         let short = |index: usize| fact(column(index), KEY).unwrap_or_default();
+        let unique_id = Some(column(16)).filter(|id| is_unique_id(id)).ok_or(Unread::Key)?;
         Ok(Self {
-            unique_id: crate::text::key(column(16)).ok_or(Unread::Key)?,
+            unique_id: crate::text::key(unique_id).ok_or(Unread::Key)?,
             caller: short(1),
             callee: short(2),
+            context: short(3),
             caller_id: fact(column(4), NAME * 2).unwrap_or_default(),
             channel: short(5),
             to_channel: short(6),
@@ -280,6 +302,16 @@ impl CallRecord {
             duration_s: Unit::S.millis(column(12)).map(|ms| ms / 1000),
             disposition: short(14),
         })
+    }
+
+    /// Whether a citizen called: not the second half of a call that Asterisk made to itself, not
+    /// somebody of the office, and, where contexts are named, one that came in by one of them. Who
+    /// posts a record without its context posts what came in.
+    #[must_use]
+    pub fn came_in(&self, contexts: &[String], numbering: &Numbering) -> bool {
+        !self.channel.starts_with("Local/")
+            && (contexts.is_empty() || self.context.is_empty() || contexts.contains(&self.context))
+            && !numbering.is_own(&numbering.read(&self.caller))
     }
 
     /// How far a point in time is from this call, in seconds; 0 while it lasted.
@@ -329,7 +361,11 @@ pub fn recording_event(source: &str, event: &str) -> Result<Option<CallEvent>, U
     };
     let name = at("/recording/name").and_then(|name| crate::text::key(&name)).ok_or(Unread::Key)?;
     // Below `<spool>/recording`, which is one of the folders that may be looked at.
-    let format = at("/recording/format").unwrap_or_else(|| "wav".to_owned());
+    let format = match at("/recording/format") {
+        // The format's name, and what its files end with.
+        Some(format) if format == "wav49" => "WAV".to_owned(),
+        format => format.unwrap_or_else(|| "wav".to_owned()),
+    };
     let file = fact(&format!("{name}.{format}"), crate::text::REFERENCE).ok_or(Unread::Key)?;
     let target = at("/recording/target_uri").ok_or(Unread::Key)?;
     // A bridge is a conversation, no message.
@@ -356,14 +392,14 @@ pub fn recording_event(source: &str, event: &str) -> Result<Option<CallEvent>, U
 /// What a relay or the dialplan posts, one or several events: ARI's recordings as JSON, a line each;
 /// AMI's `Cdr` as JSON, as the manager writes it (`Name: value`, events apart by an empty line), or as
 /// a form, which is what `CURL()` sends from an `h` extension. Times of `Cdr` are the machine's and
-/// have no zone.
+/// have no zone. `contexts`: as in [`CallRecord::came_in`].
 ///
 /// # Errors
 /// [`Unread`] with what could be read; other events tell of no call and are none.
 pub fn posted(
     source: &str,
     body: &[u8],
-    zone: Zone,
+    (zone, contexts): (Zone, &[String]),
     numbering: &Numbering,
 ) -> (Vec<CallEvent>, Option<Unread>) {
     if body.len() > BODY_LIMIT {
@@ -372,7 +408,11 @@ pub fn posted(
     let text = decode(body).replace("\r\n", "\n");
     let text = text.trim();
     let cdr = |fields: &dyn Fn(&str) -> Option<String>| match fields("Event").as_deref() {
-        Some("Cdr") => CallRecord::of_event(fields, zone)?.call(source, numbering).map(Some),
+        Some("Cdr") => {
+            let record = CallRecord::of_event(fields, zone)?;
+            let came_in = record.came_in(contexts, numbering);
+            came_in.then(|| record.call(source, numbering)).transpose()
+        }
         Some(_) => Ok(None),
         None => Err(Unread::Form),
     };
@@ -406,6 +446,13 @@ pub fn posted(
     (read.into_iter().filter_map(Result::ok).flatten().collect(), unread)
 }
 
+/// `1795446706.0`, with the machine's name before it where one is set: a userfield in its place is none.
+fn is_unique_id(text: &str) -> bool {
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    let number = text.rsplit('-').next().unwrap_or(text);
+    number.split_once('.').is_some_and(|(epoch, count)| digits(epoch) && digits(count))
+}
+
 impl CallRecord {
     /// The fields of AMI's `Cdr` event.
     fn of_event(field: &dyn Fn(&str) -> Option<String>, zone: Zone) -> Result<Self, Unread> {
@@ -416,6 +463,7 @@ impl CallRecord {
             unique_id: crate::text::key(&id).ok_or(Unread::Key)?,
             caller: short("Source"),
             callee: short("Destination"),
+            context: short("DestinationContext"),
             caller_id: field("CallerID").and_then(|id| fact(&id, NAME * 2)).unwrap_or_default(),
             channel: short("Channel"),
             to_channel: short("DestinationChannel"),

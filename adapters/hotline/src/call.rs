@@ -20,6 +20,9 @@ pub struct CallEvent {
     pub source: String,
     /// The call's identity within its source.
     pub call_key: String,
+    /// By which identity its source's own list names it, where pushes have another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub listed_as: Option<String>,
     /// What the parts that were told amount to.
     pub kind: Kind,
     /// Who called, as the exchange saw it; never a proof of identity.
@@ -182,6 +185,7 @@ impl CallEvent {
         Ok(Self {
             source: source.to_owned(),
             call_key: key(call_key).ok_or(Unread::Key)?,
+            listed_as: None,
             kind,
             caller: None,
             caller_name: None,
@@ -209,7 +213,8 @@ impl CallEvent {
     /// of them knows stays. Where both speak of the same fact, a fixed rule decides and not the order
     /// of arrival, so that parts that come late, twice or over two gateways make the same call:
     /// the earliest beginning, the latest end, the longest span, the better read number, the stronger
-    /// outcome; between equals the first by the alphabet.
+    /// outcome; between equals the first by the alphabet. Only where a recording lies is another
+    /// matter: links end and are renewed, so that what `other` says stands.
     ///
     /// # Errors
     /// [`OtherCall`] when source or call differ.
@@ -225,6 +230,7 @@ impl CallEvent {
         Ok(Self {
             source: self.source,
             call_key: self.call_key,
+            listed_as: least(self.listed_as, other.listed_as),
             kind: self.kind.max(other.kind),
             caller: least(self.caller, other.caller),
             caller_name: least(self.caller_name, other.caller_name),
@@ -278,7 +284,7 @@ impl Recording {
             started_at: least(self.started_at, other.started_at),
             ms: self.ms.max(other.ms),
             spoken_ms: self.spoken_ms.max(other.spoken_ms),
-            audio: least(self.audio, other.audio),
+            audio: other.audio.or(self.audio),
             sha256: least(self.sha256, other.sha256),
         }
     }

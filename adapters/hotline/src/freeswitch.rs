@@ -12,9 +12,16 @@ use crate::{
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
 use chrono::{DateTime, Utc};
-use quick_xml::{Reader, events::Event};
-use serde::Deserialize;
-use std::collections::BTreeMap;
+use quick_xml::{
+    Reader, XmlVersion,
+    events::{BytesStart, Event},
+};
+use serde::{
+    Deserialize, Deserializer,
+    de::{IgnoredAny, MapAccess, Visitor},
+};
+use serde_json::{Map, Value};
+use std::{collections::BTreeMap, fmt};
 
 /// What a record holds that matters here.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -23,6 +30,10 @@ struct Record {
     variables: BTreeMap<String, String>,
     /// The caller's profile of the call's last leg through the dialplan.
     profile: BTreeMap<String, String>,
+    /// The number that was called at first: later ones may be names within the dialplan.
+    first_called: Option<String>,
+    /// What `record` was last called with.
+    recorded: Option<String>,
 }
 
 /// Reads a record; `None` for one that no citizen began: an outgoing call, or the leg to the officer.
@@ -42,14 +53,13 @@ pub fn parse(
 }
 
 /// The call's identity in the name of a file that was left in `err-log-dir` because nobody answered:
-/// `a_e8c7062d-….cdr.json`. `None` for other files. The file's content is a body for [`parse`].
+/// `a_e8c7062d-….cdr.json`, or whatever the exchange is set to take for one (`1-4675@10.0.0.1`).
+/// `None` for other files. The file's content is a body for [`parse`].
 #[must_use]
 pub fn left_behind(file_name: &str) -> Option<&str> {
     let stem =
         [".cdr.json", ".cdr.xml", ".cdr"].iter().find_map(|end| file_name.strip_suffix(end))?;
-    let uuid = without_leg(stem);
-    let plain = uuid.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-');
-    (uuid.len() == 36 && plain).then_some(uuid)
+    Some(without_leg(stem)).filter(|identity| !identity.is_empty())
 }
 
 /// Identities of a call's first leg come with `a_`, depending on the module.
@@ -90,35 +100,79 @@ fn read(text: &str, depth: u8) -> Result<Record, Unread> {
     read(&opened, depth + 1)
 }
 
+/// The parts of a record that matter. Older versions write `callflow` as an object, several of them
+/// one after the other under the same name, and may double `variables`: the first one stands, as it
+/// is the newest.
+#[derive(Default)]
+struct Written {
+    variables: Option<Map<String, Value>>,
+    callflow: Vec<Value>,
+    app_log: Option<Value>,
+}
+
+impl<'de> Deserialize<'de> for Written {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Parts;
+        impl<'de> Visitor<'de> for Parts {
+            type Value = Written;
+
+            fn expecting(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+                to.write_str("a record")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Written, A::Error> {
+                let mut written = Written::default();
+                while let Some(name) = map.next_key::<String>()? {
+                    match name.as_str() {
+                        "variables" if written.variables.is_none() => {
+                            written.variables = map.next_value()?;
+                        }
+                        "callflow" => match map.next_value()? {
+                            Value::Array(flows) => written.callflow.extend(flows),
+                            flow => written.callflow.push(flow),
+                        },
+                        "app_log" if written.app_log.is_none() => {
+                            written.app_log = map.next_value()?;
+                        }
+                        _ => {
+                            map.next_value::<IgnoredAny>()?;
+                        }
+                    }
+                }
+                Ok(written)
+            }
+        }
+        deserializer.deserialize_map(Parts)
+    }
+}
+
 fn json(text: &str) -> Result<Record, Unread> {
-    #[derive(Deserialize)]
-    struct Written {
-        variables: BTreeMap<String, serde_json::Value>,
-        #[serde(default)]
-        callflow: Vec<Flow>,
-    }
-    #[derive(Deserialize)]
-    struct Flow {
-        #[serde(default)]
-        caller_profile: BTreeMap<String, serde_json::Value>,
-    }
     let written: Written = serde_json::from_str(text).map_err(|_| Unread::Json)?;
     // What is no text is of no use here: channel variables are texts, doubled ones are lists.
-    let texts = |values: BTreeMap<String, serde_json::Value>| -> BTreeMap<String, String> {
-        let text = |(name, value): (String, serde_json::Value)| match value {
-            serde_json::Value::String(text) => Some((name, text)),
+    let texts = |values: Map<String, Value>| -> BTreeMap<String, String> {
+        let text = |(name, value): (String, Value)| match value {
+            Value::String(text) => Some((name, text)),
             _ => None,
         };
         values.into_iter().filter_map(text).collect()
     };
-    let mut variables = texts(written.variables);
+    let mut variables = texts(written.variables.ok_or(Unread::Json)?);
     // `encode-values` encodes each value once more. A stamp tells: it always holds a blank.
     let stamps = ["start_stamp", "end_stamp"].iter().filter_map(|name| variables.get(*name));
     if stamps.into_iter().any(|stamp| stamp.contains("%20")) {
         variables.values_mut().for_each(|value| *value = percent(value));
     }
-    let profile = written.callflow.into_iter().next().map(|flow| flow.caller_profile);
-    Ok(Record { variables, profile: texts(profile.unwrap_or_default()) })
+    // The newest comes first.
+    let profile = |flow: &Value| flow.get("caller_profile")?.as_object().cloned();
+    let mut profiles: Vec<_> = written.callflow.iter().filter_map(profile).map(texts).collect();
+    let first_called = profiles.last().and_then(|first| first.get("destination_number").cloned());
+    let profile = if profiles.is_empty() { BTreeMap::new() } else { profiles.swap_remove(0) };
+    let applications = written.app_log.as_ref().and_then(|log| log.get("applications")?.as_array());
+    let record = applications.and_then(|all| {
+        all.iter().rev().find(|one| one.get("app_name").and_then(Value::as_str) == Some("record"))
+    });
+    let recorded = record.and_then(|one| Some(one.get("app_data")?.as_str()?.to_owned()));
+    Ok(Record { variables, profile, first_called, recorded })
 }
 
 /// XML: the variables are percent-encoded, the profile is not. Only elements at known places are
@@ -137,6 +191,11 @@ fn xml(text: &str) -> Result<Record, Unread> {
                 }
                 path.push(start.name().as_ref().to_owned());
                 value.clear();
+                if path == ["cdr", "app_log", "application"]
+                    && attribute(&start, "app_name").as_deref() == Some("record")
+                {
+                    record.recorded = attribute(&start, "app_data");
+                }
             }
             Event::Text(text) => value.push_str(&text),
             Event::CData(text) => value.push_str(&text),
@@ -160,6 +219,9 @@ fn xml(text: &str) -> Result<Record, Unread> {
                     }
                     // The first one stands, as in JSON: it is the newest.
                     ["cdr", "callflow", "caller_profile", name] => {
+                        if name == "destination_number" {
+                            record.first_called = Some(value.trim().to_owned());
+                        }
                         let first = record.profile.entry(name.to_owned());
                         first.or_insert_with(|| value.trim().to_owned());
                     }
@@ -169,6 +231,13 @@ fn xml(text: &str) -> Result<Record, Unread> {
                 value.clear();
             }
             Event::DocType(_) => return Err(Unread::Xml),
+            Event::Empty(empty)
+                if path == ["cdr", "app_log"]
+                    && empty.name().as_ref() == "application"
+                    && attribute(&empty, "app_name").as_deref() == Some("record") =>
+            {
+                record.recorded = attribute(&empty, "app_data");
+            }
             Event::Empty(_) | Event::Comment(_) | Event::Decl(_) | Event::PI(_) => {}
             Event::Eof => break,
         }
@@ -192,6 +261,47 @@ impl Record {
     }
 }
 
+impl Record {
+    /// The number that was called: as the carrier's request names it, else as the dialplan had it at
+    /// first. Where the call was sent on within the dialplan it ends under a name of that (`night-12333`).
+    fn called(&self) -> Option<&str> {
+        let told = [
+            self.variable(&["sip_to_user"]),
+            self.variable(&["sip_req_user"]),
+            self.first_called.as_deref(),
+            said(&self.profile, &["destination_number"]),
+        ];
+        let is_number = |text: &&str| {
+            let digits = text.strip_prefix('+').unwrap_or(text);
+            !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit())
+        };
+        let said = || told.into_iter().flatten().filter(|text| !text.is_empty());
+        said().find(is_number).or_else(|| said().next_back())
+    }
+
+    /// Where `record` wrote to: `record_path`, which is a folder where `record_name` names the file;
+    /// else as it was called, with the limits behind the path.
+    fn recorded_at(&self, last_app: &str) -> Option<String> {
+        let path = self.variable(&["record_path"]);
+        if let (Some(folder), Some(name)) = (path, self.variable(&["record_name"])) {
+            let whole = folder.rsplit('/').next() == Some(name);
+            let folder = folder.trim_end_matches('/');
+            return Some(if whole { folder.to_owned() } else { format!("{folder}/{name}") });
+        }
+        let last = || match last_app {
+            "record" => self.variable(&["current_application_data", "last_arg"]),
+            _ => None,
+        };
+        let called = path.or(self.recorded.as_deref()).or_else(last)?;
+        called.split_ascii_whitespace().next().map(str::to_owned)
+    }
+}
+
+fn attribute(element: &BytesStart<'_>, name: &str) -> Option<String> {
+    let found = element.try_get_attribute(name).ok()??;
+    Some(found.normalized_value(XmlVersion::Implicit1_0).ok()?.into_owned())
+}
+
 fn said<'a>(values: &'a BTreeMap<String, String>, names: &[&str]) -> Option<&'a str> {
     names.iter().find_map(|name| {
         values.get(*name).map(|value| value.trim()).filter(|value| !value.is_empty())
@@ -205,8 +315,7 @@ fn call(source: &str, record: &Record, numbering: &Numbering) -> Result<Option<C
     let uuid = without_leg(record.variable(&["uuid"]).ok_or(Unread::Key)?);
     let caller = said(&record.profile, &["caller_id_number"])
         .or_else(|| record.variable(&["sip_from_user", "effective_caller_id_number"]));
-    let callee = said(&record.profile, &["destination_number"])
-        .or_else(|| record.variable(&["sip_to_user"]));
+    let callee = record.called();
     let mut call = CallEvent::new(source, uuid, Kind::CallEnded)?;
     call.caller = Some(numbering.read(caller.unwrap_or_default()));
     call.callee = callee.and_then(|callee| crate::text::fact(callee, crate::text::KEY));
@@ -226,20 +335,18 @@ fn call(source: &str, record: &Record, numbering: &Numbering) -> Result<Option<C
     let delivered = record.variable(&["voicemail_file_path"]);
     // What `record` took down, whatever the dialplan did after it: nobody was put through.
     let recorded = ms.is_some() && last_app != "voicemail" && record.time("bridge").is_none();
-    let last = if last_app == "record" {
-        record.variable(&["record_path", "current_application_data", "last_arg"])
-    } else {
-        record.variable(&["record_path"])
+    let path = match delivered {
+        Some(path) => path.split_ascii_whitespace().next().map(str::to_owned),
+        None => record.recorded_at(last_app),
     };
-    let path = delivered.or(last).and_then(|path| path.split_ascii_whitespace().next());
     if delivered.is_some() || recorded {
         // A voicemail goes by the call: the identity in its file's name is another one.
-        let key = match path.filter(|_| delivered.is_none()) {
-            Some(path) => path.rsplit('/').next().unwrap_or(path),
-            None => uuid,
-        };
-        let key = crate::text::key(key).ok_or(Unread::Key)?;
-        let audio = path.and_then(AudioRef::parse);
+        // A file that `record` wrote may have a name that others have in other folders.
+        let name = path.as_deref().filter(|_| delivered.is_none());
+        let name = name.and_then(|path| path.rsplit('/').next()).filter(|name| !name.is_empty());
+        let named = name.and_then(|name| crate::text::key(&format!("{uuid}/{name}")));
+        let key = named.or_else(|| crate::text::key(uuid)).ok_or(Unread::Key)?;
+        let audio = path.as_deref().and_then(AudioRef::parse);
         call.recordings.insert(key, Recording { ms, audio, ..Recording::default() });
         call.kind = Kind::Voicemail;
         call.outcome = Some(Outcome::MessageLeft);

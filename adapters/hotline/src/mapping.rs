@@ -93,6 +93,7 @@ pub(crate) struct Rule {
     #[serde(default)]
     when: BTreeMap<String, Vec<String>>,
     call_key: Field,
+    listed_as: Option<Field>,
     recording_key: Option<Field>,
     caller: Option<Field>,
     caller_name: Option<Field>,
@@ -173,6 +174,7 @@ pub(crate) struct Fixture {
 struct Expected {
     kind: Kind,
     call_key: String,
+    listed_as: Option<String>,
     recording_key: Option<String>,
     /// `+8613900001234`, `+862423456789,8001`, `anonymous`, or as written.
     caller: Option<String>,
@@ -280,7 +282,7 @@ impl Mapping {
             );
             let name = &fixture.name;
             let page = page.map_err(|unread| format!("the fixture {name} of pull: {unread}"))?;
-            if page.unread > 0 {
+            if !page.unread.is_empty() {
                 return Err(format!("an entry of the fixture {name} of pull could not be read"));
             }
             let came: Vec<Expected> = page.calls.iter().map(|(call, _)| call.into()).collect();
@@ -342,7 +344,7 @@ impl Mapping {
             }
             match pull.map[index].call(source, &push, self.tz, numbering) {
                 Ok(call) => page.calls.push((call, entry)),
-                Err(_) => page.unread += 1,
+                Err(unread) => page.unread.push((unread, entry)),
             }
         }
         Ok(page)
@@ -437,6 +439,7 @@ impl Mapping {
 fn check_rules(rules: &[Rule], delivery_id: Option<&String>) -> Result<(), String> {
     let fields = rules.iter().flat_map(|rule| {
         let optional = [
+            &rule.listed_as,
             &rule.recording_key,
             &rule.caller,
             &rule.caller_name,
@@ -560,6 +563,7 @@ impl Rule {
         let millis = |field: &Option<Field>| push.millis(field.as_ref());
         let call_key = push.text(Some(&self.call_key)).ok_or(Unread::Key)?;
         let mut call = CallEvent::new(source, &call_key, self.kind)?;
+        call.listed_as = text(&self.listed_as).and_then(|id| crate::text::key(&id));
         call.caller = text(&self.caller).map(|number| numbering.read(&number));
         call.callee = text(&self.callee).and_then(|number| fact(&number, KEY));
         call.started_at = time(&self.call_started);
@@ -611,6 +615,7 @@ impl From<&CallEvent> for Expected {
         Self {
             kind: call.kind,
             call_key: call.call_key.clone(),
+            listed_as: call.listed_as.clone(),
             recording_key: recording.map(|(key, _)| key.clone()),
             caller: call.caller.as_ref().map(|caller| match caller {
                 Caller::Known(number) => match &number.ext {

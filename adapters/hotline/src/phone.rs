@@ -45,6 +45,9 @@ pub struct Numbering {
     pub area: String,
     /// Areas that are no more.
     pub rewrites: Vec<Rewrite>,
+    /// The office's own numbers and extensions; `X` stands for any digit. Whoever calls from them is
+    /// no citizen.
+    pub own: Vec<String>,
 }
 
 /// An area that was merged into another one, its numbers made longer by a digit.
@@ -68,6 +71,7 @@ impl Default for Numbering {
         Self {
             area: String::new(),
             rewrites: vec![rewrite("0410", "0247"), rewrite("0413", "0245")],
+            own: Vec::new(),
         }
     }
 }
@@ -123,12 +127,12 @@ impl Caller {
 }
 
 impl Number {
-    /// As it is dialled from within the country, without extension: `13900001234`, `02423456789`;
-    /// foreign ones as they are.
+    /// As it is dialled from within the country, without extension: `13900001234`, `02423456789`,
+    /// `01062345678`, `4008123123`; foreign ones as they are.
     #[must_use]
     pub fn national(&self) -> String {
         match self.e164.strip_prefix("+86") {
-            Some(mobile) if mobile.starts_with('1') => mobile.to_owned(),
+            Some(number) if is_mobile(number) || is_of_no_area(number) => number.to_owned(),
             Some(landline) => format!("0{landline}"),
             None => self.e164.clone(),
         }
@@ -142,12 +146,31 @@ impl Numbering {
         let Some(raw) = fact(written, LONGEST) else { return Caller::Anonymous };
         let text: String = raw.nfkc().collect::<String>().to_lowercase();
         let Some(bare) = bare(&text) else { return Caller::Anonymous };
+        // "Withheld", "Private Number", "未知", "0", a name: whatever the word, nobody can dial it.
+        if !bare.contains(|c: char| matches!(c, '1'..='9')) {
+            return Caller::Anonymous;
+        }
         let (main, ext) = split_extension(bare);
         match self.e164(&main) {
             Some(e164) => Caller::Known(Number { e164, ext, raw }),
             // As much as a ticket holds.
             None => Caller::Raw(fact(&raw, RAW).unwrap_or(raw)),
         }
+    }
+
+    /// Whether it is one of the office's own.
+    #[must_use]
+    pub fn is_own(&self, caller: &Caller) -> bool {
+        let digits = |text: &str| text.chars().filter(char::is_ascii_digit).collect::<String>();
+        let number = match caller {
+            Caller::Known(number) => number.national(),
+            Caller::Raw(raw) => digits(raw),
+            Caller::Anonymous => return false,
+        };
+        self.own.iter().any(|own| match (own.contains(['X', 'x']), self.read(own)) {
+            (false, Caller::Known(own)) => own.national() == number,
+            _ => fits(own, &number),
+        })
     }
 
     /// The international form of a number without extension, where there is such a number.
@@ -179,8 +202,9 @@ impl Numbering {
 
     /// Seven or eight digits are a number of this area.
     fn with_area(&self, digits: String) -> String {
-        if !matches!(digits.len(), 7 | 8) || digits.starts_with(['0', '1']) || self.area.is_empty()
-        {
+        // No area has numbers that begin so: those with a 9 are services (95588).
+        let none = digits.starts_with(['0', '1', '9']);
+        if !matches!(digits.len(), 7 | 8) || none || self.area.is_empty() {
             return digits;
         }
         // An office may still be set to its former area, whose numbers are a digit shorter.
@@ -205,6 +229,31 @@ impl Numbering {
         }
         national
     }
+}
+
+/// Beijing's numbers begin with a 1 as well (10), and are a digit shorter.
+fn is_mobile(number: &str) -> bool {
+    number.len() == 11 && matches!(number.as_bytes(), [b'1', b'3'..=b'9', ..])
+}
+
+/// Numbers of services, which are the same everywhere and dialled without a 0.
+fn is_of_no_area(number: &str) -> bool {
+    let begins = |beginnings: &[&str]| beginnings.iter().any(|one| number.starts_with(one));
+    match number.len() {
+        7 => begins(&["1096"]),
+        8 => begins(&["1010", "1096"]),
+        10 => begins(&["400", "800", "950"]),
+        11 => begins(&["950"]),
+        _ => false,
+    }
+}
+
+fn fits(pattern: &str, number: &str) -> bool {
+    let mut wanted = pattern.chars().filter(|c| c.is_ascii_alphanumeric());
+    let each = number
+        .chars()
+        .all(|digit| wanted.next().is_some_and(|c| c == digit || c.eq_ignore_ascii_case(&'x')));
+    each && wanted.next().is_none()
 }
 
 fn exists(number: &str) -> Option<String> {

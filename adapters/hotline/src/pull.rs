@@ -3,7 +3,7 @@
 //! host and with whose password, the gateway's settings say.
 
 use crate::{
-    call::CallEvent,
+    call::{CallEvent, Unread},
     json,
     mapping::{Fixture, Rule},
     time::{TimeFormat, Zone},
@@ -43,6 +43,8 @@ pub struct Pull {
     /// The list names calls otherwise than pushes do: one of the same caller that began within so
     /// many seconds is the same.
     pub alike_within_s: Option<u16>,
+    /// How a recording is asked for that a push or the list names.
+    recording: Option<Recording>,
     pub(crate) map: Vec<Rule>,
     pub(crate) fixture: Vec<Fixture>,
 }
@@ -77,6 +79,18 @@ struct Login {
     token: String,
 }
 
+/// Asks for the address of a recording, and then for the recording.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Recording {
+    /// Path and query, with `{name}` and `{token}`.
+    path: String,
+    /// Pointer to the address in the answer, which is a path on the same host.
+    link: String,
+    /// Path and query of the recording, with `{link}` and `{token}`.
+    file: String,
+}
+
 /// A request, below the address that the settings name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ask {
@@ -93,19 +107,35 @@ pub struct Page {
     pub entries: usize,
     /// Those that are calls, each with its original.
     pub calls: Vec<(CallEvent, String)>,
-    /// How many could not be read.
-    pub unread: u32,
+    /// Those that cannot be read, and why.
+    pub unread: Vec<(Unread, String)>,
 }
 
 impl Pull {
     pub(crate) fn check(&self) -> Result<(), String> {
-        let paths = [Some(&self.path), self.login.as_ref().map(|login| &login.path)];
+        let recording = self.recording.as_ref();
+        let paths = [
+            Some(&self.path),
+            self.login.as_ref().map(|login| &login.path),
+            recording.map(|recording| &recording.path),
+        ];
         if let Some(bad) = paths.into_iter().flatten().find(|path| !path.starts_with('/')) {
             return Err(format!("pull: {bad} is no path: one starts with /"));
         }
-        let pointers = [Some(&self.each), self.login.as_ref().map(|login| &login.token)];
+        let pointers = [
+            Some(&self.each),
+            self.login.as_ref().map(|login| &login.token),
+            recording.map(|recording| &recording.link),
+        ];
         if let Some(bad) = pointers.into_iter().flatten().find(|one| !json::is_pointer(one)) {
             return Err(format!("pull: {bad} is no pointer: one starts with /"));
+        }
+        if recording.is_some_and(|recording| {
+            !recording.path.contains("{name}") || !recording.file.starts_with("{link}")
+        }) {
+            return Err(
+                "pull.recording: path must hold {name}, file must begin with {link}".to_owned()
+            );
         }
         if !(1..=PAGE).contains(&self.size) {
             return Err(format!("pull.size must be 1 to {PAGE}"));
@@ -149,6 +179,32 @@ impl Pull {
     #[must_use]
     pub fn token(&self, answer: &str) -> Option<String> {
         json::at(answer, &self.login.as_ref()?.token, &[])
+    }
+
+    /// Whether recordings can be asked for by the names that pushes and the list give them.
+    #[must_use]
+    pub fn gives_recordings(&self) -> bool {
+        self.recording.is_some()
+    }
+
+    /// What is asked for the address of a recording.
+    #[must_use]
+    pub fn recording(&self, name: &str, token: &str) -> Option<Ask> {
+        let values = [("name", name.to_owned()), ("token", token.to_owned())];
+        let path = filled(&self.recording.as_ref()?.path, &values, as_query);
+        Some(Ask { path, body: None })
+    }
+
+    /// What is asked for the recording, by the answer that told its address: a path on the same host,
+    /// and nothing that leads to another one.
+    #[must_use]
+    pub fn file(&self, answer: &str, token: &str) -> Option<Ask> {
+        let recording = self.recording.as_ref()?;
+        let link = json::at(answer, &recording.link, &[])?;
+        let is_path = link.starts_with('/') && !link.starts_with("//") && !link.contains('\\');
+        let rest = recording.file.strip_prefix("{link}").filter(|_| is_path)?;
+        let rest = filled(rest, &[("token", token.to_owned())], as_query);
+        Some(Ask { path: format!("{link}{rest}"), body: None })
     }
 
     /// What is asked for a page.

@@ -3,7 +3,7 @@
 
 use crate::{
     asterisk,
-    call::{CallEvent, Unread},
+    call::{CallEvent, Kind, Unread},
     channel::SourceError,
     freeswitch,
     mapping::{Mapping, Told},
@@ -24,8 +24,13 @@ pub enum Format {
     Freeswitch,
     /// Twilio's callbacks.
     Twilio,
-    /// Asterisk's events, as a relay or the dialplan posts them; the zone is that of its clock.
-    Asterisk(Zone),
+    /// Asterisk's events, as a relay or the dialplan posts them.
+    Asterisk {
+        /// That of its clock.
+        zone: Zone,
+        /// In which calls come in; none: in any.
+        contexts: Vec<String>,
+    },
     /// A vendor's, by a mapping.
     Mapped(Box<Mapping>),
 }
@@ -81,6 +86,14 @@ impl PushSource {
             let says = "must be an area with its 0, such as 024";
             return Err(SourceError { key: "numbering.area", says });
         }
+        let plain = |c: char| c.is_ascii_digit() || "Xx+-() ".contains(c);
+        let is_number = |own: &String| {
+            own.len() <= 40 && own.chars().all(plain) && own.contains(|c: char| c.is_ascii_digit())
+        };
+        if !numbering.own.iter().all(is_number) {
+            let says = "must be numbers or extensions; X stands for any digit: 8XXX";
+            return Err(SourceError { key: "numbering.own", says });
+        }
         // The tables of numbers unfold on first use, which would be the first caller's time.
         let _ = numbering.read("13900001234");
         Ok(Self { name: format!("hotline:{id}"), verify, numbering, format })
@@ -117,7 +130,7 @@ impl PushSource {
         self.verify.verify(request, peer, now)?;
         let told = self.read(request);
         let answer = match &self.format {
-            Format::Freeswitch | Format::Asterisk(_) => Answer::text(200, ""),
+            Format::Freeswitch | Format::Asterisk { .. } => Answer::text(200, ""),
             // An empty document: nothing more to do with the call.
             Format::Twilio => Answer {
                 status: 200,
@@ -177,11 +190,22 @@ impl PushSource {
     /// Reads what was verified when it came: a body from quarantine, a file that FreeSWITCH left.
     #[must_use]
     pub fn read(&self, request: Request<'_>) -> Told {
+        let mut told = self.read_all(request);
+        // Who calls from the office is no citizen; a message is one, whoever leaves it.
+        told.calls.retain(|call| {
+            let own = call.caller.as_ref().is_some_and(|caller| self.numbering.is_own(caller));
+            call.kind == Kind::Voicemail || !own
+        });
+        told
+    }
+
+    fn read_all(&self, request: Request<'_>) -> Told {
         let (query, body) = (request.query, request.body);
         let one = match &self.format {
             Format::Mapped(mapping) => return mapping.read(&self.name, request, &self.numbering),
-            Format::Asterisk(zone) => {
-                let (calls, unread) = asterisk::posted(&self.name, body, *zone, &self.numbering);
+            Format::Asterisk { zone, contexts } => {
+                let of = (*zone, contexts.as_slice());
+                let (calls, unread) = asterisk::posted(&self.name, body, of, &self.numbering);
                 return Told { calls, unread, ..Told::default() };
             }
             Format::Freeswitch => freeswitch::parse(&self.name, body, &self.numbering),

@@ -46,6 +46,7 @@ impl Piece {
     pub(super) fn sent(row: &MediaRow, number: &str, label: String, now: DateTime<Utc>) -> Self {
         let content = match row.standing {
             Standing::Kept(content) => content,
+            _ if row.elsewhere => return Self::said(elsewhere(&label)),
             // Nobody fetches it from there: what the channel says of it is all there is.
             Standing::Waiting { asked: false, .. } => return Self::said(label),
             Standing::Removed(at) => {
@@ -128,6 +129,11 @@ fn absent(kind: AttachmentKind, standing: Standing) -> String {
             format!("{what}正在从微信取回，稍后刷新页面查看。")
         }
     }
+}
+
+/// A recording that only the exchange or the vendor can play.
+fn elsewhere(label: &str) -> String {
+    format!("{label}：录音在电话系统里，本系统取不到。请到电话交换机或服务商的控制台收听。")
 }
 
 /// The same of a recording of the telephone.

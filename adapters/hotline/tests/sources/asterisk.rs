@@ -1,6 +1,6 @@
 use crate::{SOURCE, at, e164, fixture, numbering};
 use intake_hotline::{
-    AudioRef, CallEvent, Caller, Kind, Outcome, Unread, Zone,
+    AudioRef, CallEvent, Caller, Kind, Numbering, Outcome, Unread, Zone,
     asterisk::{
         CallRecord, Message, audio_file, call_records, mailbox_changed, message_file, mix_monitor,
         posted, recording_event, without_copies,
@@ -92,7 +92,10 @@ fn flags_raw_bytes_and_unfinished_files_are_known() {
     assert_eq!(call.caller_name.as_deref(), Some("张三"));
 
     let unfinished = text.replace("duration=9\n", "");
-    assert_eq!(Message::parse(unfinished.as_bytes(), "default", "8001"), Err(Unread::Field));
+    let unfinished = Message::parse(unfinished.as_bytes(), "default", "8001").expect("a message");
+    assert_eq!(unfinished.duration_s, None);
+    let call = unfinished.call(SOURCE, None, None, &numbering()).expect("a call");
+    assert!(call.recordings.values().all(|recording| recording.says_something()));
     assert_eq!(Message::parse(b"", "default", "8001"), Err(Unread::Form));
     assert_eq!(Message::parse(b"msg_id=1\nduration=1", "default", "8001"), Err(Unread::Form));
 }
@@ -118,6 +121,79 @@ fn call_records_are_read_row_by_row_in_the_sources_zone() {
     let rows = call_records(&spoilt, Zone::china());
     assert_eq!(rows.iter().filter(|row| row.is_ok()).count(), 12);
     assert_eq!(rows.iter().filter(|row| row.is_err()).count(), 2);
+}
+
+#[test]
+fn call_records_are_read_in_each_layout_that_has_an_identity() {
+    let rows = String::from_utf8(fixture("asterisk/cdr.csv")).expect("text");
+    let first = rows.lines().next().expect("a row");
+    let told = records()[0].clone();
+    let without_user = first.strip_suffix(",\"\"").expect("a userfield");
+    for row in [
+        format!("{without_user}\n"),
+        format!("{without_user},\"\",\"1795446706.0\",\"0\"\n"),
+        format!("{first},\"\",\"1795446706.0\",\"0\"\n"),
+    ] {
+        assert_eq!(call_records(row.as_bytes(), utc()), [Ok(told.clone())], "{row}");
+    }
+    let named = first.replace("1795446706.0", "pbx-1-1795446706.0");
+    let named = call_records(named.as_bytes(), utc()).remove(0).expect("a row");
+    assert_eq!(named.unique_id, "pbx-1-1795446706.0");
+    // Without one, or with something else in its place, it is none; the time is known all the same.
+    let without_id = without_user.strip_suffix(",\"1795446706.0\"").expect("an identity");
+    for (row, unread) in [
+        (without_id.to_owned(), Unread::Form),
+        (format!("{without_id},\"night\""), Unread::Key),
+        (format!("{without_id},\"\",\"1795446706.0\",\"0\""), Unread::Form),
+    ] {
+        let bad = call_records(row.as_bytes(), utc()).remove(0).expect_err("unread");
+        assert_eq!((bad.unread, bad.at), (unread, Some(at(1_795_446_706))), "{row}");
+        assert_eq!(bad.raw, row.as_bytes());
+    }
+}
+
+#[test]
+fn one_row_in_another_encoding_garbles_no_other() {
+    let rows = String::from_utf8(fixture("asterisk/cdr.csv")).expect("text");
+    let (before, after) = rows.split_once("张三").expect("a name");
+    let gbk = [before.as_bytes(), b"\xd5\xc5\xc8\xfd", after.as_bytes()].concat();
+    let names = |bytes: &[u8]| -> Vec<String> {
+        let rows = call_records(bytes, utc()).into_iter();
+        rows.map(|row| row.expect("a row").caller_id).collect()
+    };
+    assert_eq!(names(&gbk), names(rows.as_bytes()));
+    assert!(after.contains("张三"), "the other one is UTF-8");
+}
+
+#[test]
+fn only_what_came_in_is_a_citizens_call() {
+    let office =
+        Numbering { own: vec!["8XXX".to_owned(), "024-74123456".to_owned()], ..numbering() };
+    let record = |from: &str, context: &str, channel: &str| CallRecord {
+        caller: from.to_owned(),
+        context: context.to_owned(),
+        channel: channel.to_owned(),
+        ..records()[0].clone()
+    };
+    let trunk = ["from-carrier".to_owned(), "from-trunk".to_owned()];
+    let came_in = |record: CallRecord| record.came_in(&trunk, &office);
+    assert!(came_in(record("13900001234", "from-trunk", "SIP/carrier-1")));
+    assert!(!came_in(record("13900001234", "from-trunk", "Local/8001@queue-1;2")));
+    assert!(!came_in(record("13900001234", "from-internal", "SIP/8001-1")));
+    assert!(!came_in(record("8001", "from-trunk", "SIP/8001-1")));
+    assert!(!came_in(record("02474123456", "from-trunk", "SIP/8001-1")));
+    assert!(record("8001", "from-internal", "SIP/8001-1").came_in(&[], &numbering()));
+    // The same of what is posted.
+    let posts = |more: &str| {
+        let form = format!(
+            "Event=Cdr&Source=13900001234&Destination=12333&StartTime=2026-11-23+15:11:46&UniqueID=17.0{more}"
+        );
+        posted(SOURCE, form.as_bytes(), (utc(), &trunk), &office)
+    };
+    assert_eq!(posts("&DestinationContext=from-trunk&Channel=SIP/a-1").0.len(), 1);
+    assert_eq!(posts("&Channel=SIP/a-1").0.len(), 1, "as the shipped hook posts it");
+    assert_eq!(posts("&DestinationContext=from-internal&Channel=SIP/a-1"), (Vec::new(), None));
+    assert_eq!(posts("&DestinationContext=from-trunk&Channel=Local/a@b-1;1"), (Vec::new(), None));
 }
 
 #[test]
@@ -210,6 +286,10 @@ fn a_recording_made_over_ari_meets_its_call_record() {
     let recording = &call.recordings["vm-1795446940.10"];
     assert_eq!((recording.ms, recording.spoken_ms), (Some(8000), Some(8000)));
     assert_eq!(recording.audio, Some(AudioRef::Local("vm-1795446940.10.wav".to_owned())));
+    let older = FINISHED.replace("\"format\":\"wav\"", "\"format\":\"wav49\"");
+    let older = recording_event(SOURCE, &older).expect("readable").expect("a recording");
+    let audio = older.recordings["vm-1795446940.10"].audio.clone();
+    assert_eq!(audio, Some(AudioRef::Local("vm-1795446940.10.WAV".to_owned())));
     let records = records();
     let record = records.iter().find(|record| record.unique_id == call.call_key).expect("a record");
     let whole =
@@ -241,7 +321,7 @@ fn utc() -> Zone {
 
 #[test]
 fn posted_events_of_the_manager_are_the_rows_of_the_call_records() {
-    let (calls, unread) = posted(SOURCE, &fixture("asterisk/ami.log"), utc(), &numbering());
+    let (calls, unread) = posted(SOURCE, &fixture("asterisk/ami.log"), (utc(), &[]), &numbering());
     assert_eq!(unread, None);
     let mut rows: Vec<CallEvent> =
         records().iter().map(|row| row.call(SOURCE, &numbering()).expect("a call")).collect();
@@ -260,15 +340,15 @@ fn posted_events_of_the_manager_are_the_rows_of_the_call_records() {
         lines.push_str(&serde_json::Value::Object(fields).to_string());
         lines.push('\n');
     }
-    assert_eq!(posted(SOURCE, lines.as_bytes(), utc(), &numbering()), (calls.clone(), None));
+    assert_eq!(posted(SOURCE, lines.as_bytes(), (utc(), &[]), &numbering()), (calls.clone(), None));
     let form = "Event=Cdr&Source=13900001234&Destination=12333&CallerID=%2213900001234%22+%3C13900001234%3E&Channel=SIP%2F127.0.0.1-00000000&StartTime=2026-11-23+15:11:46&EndTime=2026-11-23+15:12:08&Duration=22&Disposition=ANSWERED&UniqueID=1795446706.0";
-    assert_eq!(posted(SOURCE, form.as_bytes(), utc(), &numbering()).0, calls[..1]);
+    assert_eq!(posted(SOURCE, form.as_bytes(), (utc(), &[]), &numbering()).0, calls[..1]);
     // Recordings of ARI beside them; a bad neighbour spoils nobody's.
     let mixed = format!("{FINISHED}\n{{\"Event\":\"Cdr\"}}\n{{\"type\":\"StasisEnd\"}}");
-    let (calls, unread) = posted(SOURCE, mixed.as_bytes(), utc(), &numbering());
+    let (calls, unread) = posted(SOURCE, mixed.as_bytes(), (utc(), &[]), &numbering());
     assert_eq!((calls.len(), unread), (1, Some(Unread::Key)));
     for nothing in ["", "hello", "a=1", "{}", "[1]"] {
-        let (calls, unread) = posted(SOURCE, nothing.as_bytes(), utc(), &numbering());
+        let (calls, unread) = posted(SOURCE, nothing.as_bytes(), (utc(), &[]), &numbering());
         assert!(calls.is_empty() && unread.is_some(), "{nothing}");
     }
 }

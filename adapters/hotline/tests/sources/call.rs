@@ -77,6 +77,16 @@ proptest! {
         (parts, again) in twice_told(),
         cut in any::<prop::sample::Index>(),
     ) {
+        // Where a recording lies is told anew when its link was renewed: there the last one counts.
+        let still = |call: CallEvent| {
+            let mut call = call;
+            call.recordings.values_mut().for_each(|recording| recording.audio = None);
+            call
+        };
+        let (parts, again): (Vec<_>, Vec<_>) = (
+            parts.into_iter().map(still).collect(),
+            again.into_iter().map(still).collect(),
+        );
         let call = whole(&parts);
         prop_assert_eq!(&whole(&again), &call);
         // However it is bracketed: two gateways may have put parts of it together.
@@ -135,6 +145,25 @@ fn an_identity_is_taken_whole_or_not_at_all() {
     for bad in ["", " \n", &"长".repeat(41), &"k".repeat(121), &format!("{} x", "k".repeat(119))] {
         assert_eq!(new(bad), Err(Unread::Key), "{bad}");
     }
+}
+
+#[test]
+fn a_renewed_link_takes_the_place_of_the_first() {
+    let with = |link: Option<&str>| {
+        let mut call = CallEvent::new(SOURCE, "call", Kind::Voicemail).expect("a key");
+        let audio = link.and_then(AudioRef::parse);
+        call.recordings.insert("1".to_owned(), Recording { audio, ..Recording::default() });
+        call
+    };
+    let links = [
+        Some("https://r.example/b"),
+        None,
+        Some("https://r.example/a"),
+        Some("https://r.example/c"),
+        None,
+    ];
+    let merged = whole(&links.map(with));
+    assert_eq!(merged.recordings["1"].audio, AudioRef::parse("https://r.example/c"));
 }
 
 #[test]

@@ -38,6 +38,29 @@ fn who_hangs_up_in_the_greeting_gave_up() {
 }
 
 #[test]
+fn records_of_older_exchanges_are_read_however_they_write_the_flow() {
+    let json = String::from_utf8(fixture("freeswitch/001_json_cdr.body")).expect("text");
+    let told = call(json.as_bytes());
+    let at = json.find("\"callflow\":[").expect("a list");
+    let with = |rest: &str| format!("{}{rest}}}", &json[..at]);
+    let first =
+        serde_json::from_str::<serde_json::Value>(&json).expect("JSON")["callflow"][0].to_string();
+    let older =
+        r#""callflow":{"caller_profile":{"caller_id_number":"8001","destination_number":"1"}}"#;
+    for rest in [
+        format!("\"callflow\":{first}"),
+        format!("\"callflow\":{first},{older},{older}"),
+        format!("\"callflow\":{first},\"variables\":{{\"uuid\":\"another\"}}"),
+    ] {
+        assert_eq!(call(with(&rest).as_bytes()), told, "{rest}");
+    }
+    // Without one, the channel's own variables are left.
+    for rest in ["\"callflow\":null", "\"callflow\":[]", "\"callflow\":\"\"", "\"callflow\":[7]"] {
+        assert_eq!(call(with(rest).as_bytes()).call_key, told.call_key, "{rest}");
+    }
+}
+
+#[test]
 fn what_was_left_in_the_folder_is_encoded_as_it_would_have_been_sent() {
     let json = fixture("freeswitch/001_json_cdr.body");
     let told = call(&json);
@@ -77,11 +100,66 @@ fn a_recording_of_somebody_who_hides_the_number_is_a_message_of_nobody_known() {
     assert_eq!(call.caller_name, None);
     assert_eq!(call.callee.as_deref(), Some("8003"));
     let (key, recording) = call.recordings.first_key_value().expect("a recording");
-    assert_eq!(key, "rec_352d7f5f-8c84-4d5b-acd1-f6a9fae9c22d.wav");
+    assert_eq!(*key, format!("{}/rec_{0}.wav", call.call_key));
     assert_eq!(recording.ms, Some(6020));
     let path = "/opt/asterisk/fsrun/vm/rec_352d7f5f-8c84-4d5b-acd1-f6a9fae9c22d.wav";
     assert_eq!(recording.audio, Some(AudioRef::Local(path.to_owned())));
     assert!(call.has_message());
+}
+
+#[test]
+fn the_file_of_a_recording_is_found_wherever_the_dialplan_says_it() {
+    let whole = "/opt/asterisk/fsrun/vm/rec_352d7f5f-8c84-4d5b-acd1-f6a9fae9c22d.wav";
+    let json = String::from_utf8(fixture("freeswitch/004_json_cdr.body")).expect("text");
+    let at = |json: &str| {
+        let call = call(json.as_bytes());
+        let (key, recording) = call.recordings.into_iter().next().expect("a recording");
+        assert!(key.starts_with(&format!("{}/", call.call_key)), "{key}");
+        match recording.audio {
+            Some(AudioRef::Local(path)) => path,
+            other => panic!("no file: {other:?}"),
+        }
+    };
+    let folder = json.replace(
+        &format!("\"record_path\":\"{whole}\""),
+        "\"record_path\":\"/rec/2026/Nov/23\",\"record_name\":\"night.wav\"",
+    );
+    assert_eq!(at(&folder), "/rec/2026/Nov/23/night.wav");
+    assert_eq!(at(&folder.replace("/23\",", "/23/night.wav\",")), "/rec/2026/Nov/23/night.wav");
+    // Nothing of it in the variables: what `record` was called with, whatever came after it.
+    let logged = json
+        .replace(&format!("\"record_path\":\"{whole}\","), "")
+        .replace("\"last_app\":\"record\"", "\"last_app\":\"playback\"")
+        .replace(&format!("\"app_data\":\"{whole} 180"), "\"app_data\":\"/logged.wav 180");
+    assert_eq!(at(&logged), "/logged.wav");
+    let xml = String::from_utf8(fixture("freeswitch/005_xml_cdr.body")).expect("text");
+    let begins = xml.find("<record_path>").expect("a variable");
+    let ends = xml.find("</record_path>").expect("its end") + "</record_path>".len();
+    let xml = format!("{}{}", &xml[..begins], &xml[ends..]);
+    assert_eq!(at(&xml), whole);
+    let empty = xml.replace("8\" app_stamp=\"1795448709237679\"></application>", "8\"/>");
+    assert_eq!(at(&empty), whole);
+}
+
+#[test]
+fn the_number_that_was_called_is_no_name_of_the_dialplan() {
+    let json = String::from_utf8(fixture("freeswitch/001_json_cdr.body")).expect("text");
+    let sent_on =
+        json.replace("\"destination_number\":\"12333\"", "\"destination_number\":\"night-12333\"");
+    let callee = |json: &str| call(json.as_bytes()).callee;
+    assert_eq!(callee(&sent_on).as_deref(), Some("12333"));
+    let blind = sent_on.replace("\"sip_to_user\":\"12333\"", "\"sip_to_user\":\"gw+carrier\"");
+    assert_eq!(callee(&blind).as_deref(), Some("12333"), "the request names it");
+    let blind = blind.replace("\"sip_req_user\":\"12333\"", "\"sip_req_user\":\"gw\"");
+    assert_eq!(callee(&blind).as_deref(), Some("night-12333"), "nothing better is known");
+    // The first time that it went through the dialplan comes last.
+    let first = blind.replace(
+        "\"callflow\":[",
+        "\"callflow\":[{\"caller_profile\":{\"destination_number\":\"night-12333\"}},",
+    );
+    let first = first
+        .replace("\"destination_number\":\"night-12333\",", "\"destination_number\":\"12333\",");
+    assert_eq!(callee(&first).as_deref(), Some("12333"));
 }
 
 #[test]
@@ -209,7 +287,9 @@ fn files_that_were_left_behind_are_told_by_their_names() {
     {
         assert_eq!(left_behind(&name), Some(uuid));
     }
-    for name in ["a_.cdr.json", "../../etc/passwd.cdr.json", "notes.txt", "a_x.cdr.json.tmp"] {
+    // Identities may be those of SIP.
+    assert_eq!(left_behind("a_1-4675@10.0.0.1.cdr.json"), Some("1-4675@10.0.0.1"));
+    for name in ["a_.cdr.json", "notes.txt", "a_x.cdr.json.tmp", "a_x.cdr.json.taken"] {
         assert_eq!(left_behind(name), None, "{name}");
     }
 }

@@ -20,7 +20,7 @@ fn everything(query: &str, bytes: &[u8]) {
     calls.extend(twilio::parse(SOURCE, query, bytes, &numbering()).ok().flatten());
     let text = String::from_utf8_lossy(bytes);
     calls.extend(asterisk::recording_event(SOURCE, &text).ok().flatten());
-    calls.extend(asterisk::posted(SOURCE, bytes, Zone::china(), &numbering()).0);
+    calls.extend(asterisk::posted(SOURCE, bytes, (Zone::china(), &[]), &numbering()).0);
     calls.extend(asterisk::mix_monitor(SOURCE, &text, &numbering()).ok());
     let _ = asterisk::mailbox_changed(&text.split(' ').collect::<Vec<_>>());
     let _ = freeswitch::left_behind(&text);

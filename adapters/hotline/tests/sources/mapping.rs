@@ -231,7 +231,7 @@ fn a_list_with_a_slip_is_refused_with_a_sentence() {
     assert_eq!(page(&format!(r#"{{"data":[{}]}}"#, ["{}"; 201].join(","))), Err(Unread::TooLarge));
     let mixed = page(r#"{"data":[{"call_type":"Inbound"},{"call_type":"Inbound","uid":"u"}]}"#);
     let mixed = mixed.expect("a page");
-    assert_eq!((mixed.entries, mixed.calls.len(), mixed.unread), (2, 1, 1));
+    assert_eq!((mixed.entries, mixed.calls.len(), mixed.unread.len()), (2, 1, 1));
     assert_eq!(mixed.calls[0].1, r#"{"call_type":"Inbound","uid":"u"}"#);
     let none = Mapping::shipped("tencent-tccc").expect("sound");
     assert_eq!(none.page(SOURCE, b"{}", &numbering()), Err(Unread::Form));

@@ -83,7 +83,7 @@ fn areas_that_were_merged_come_to_their_new_numbers() {
     assert_eq!(read(&former, "72345678"), "+862472345678");
     // Another office may name others, or none.
     let rewrite = Rewrite { from: "0414".to_owned(), digits: 7, to: "0244".to_owned() };
-    let other = Numbering { area: String::new(), rewrites: vec![rewrite] };
+    let other = Numbering { rewrites: vec![rewrite], ..Numbering::default() };
     assert_eq!(read(&other, "0414-2345678"), "+862442345678");
     assert_eq!(read(&other, "0410-2345678"), "+864102345678");
 }
@@ -124,7 +124,7 @@ fn what_is_no_full_number_stays_as_it_is() {
             "0410-12333",
             "8001",
             "转8001",
-            "张三",
+            "95588123",
             "+86",
             "1",
             "999999999999999",
@@ -161,8 +161,61 @@ fn a_withheld_number_is_nobodys() {
             "anonymous.invalid",
             "\"x\" <sip:abc@anonymous.invalid>;tag=1",
             "\u{0}",
+            "Withheld",
+            "Private Number",
+            "Unavailable",
+            "未知",
+            "隐藏号码",
+            "null",
+            "-",
+            "0",
+            "000",
+            "0000",
+            "００００",
+            "张三",
+            "\"张三\" <sip:unknown.caller@10.0.0.1>",
         ],
     );
+}
+
+#[test]
+fn what_is_dialled_is_what_reaches_the_caller() {
+    let dialled = |written: &str| tieling().read(written).dialled().unwrap_or_default();
+    for (written, number) in [
+        ("+8613900001234", "13900001234"),
+        ("+8619912345678", "19912345678"),
+        ("010-62345678", "01062345678"),
+        ("+861062345678", "01062345678"),
+        ("1062345678", "01062345678"),
+        ("024-23456789转8001", "02423456789 转 8001"),
+        ("2423456789", "02423456789"),
+        ("0951-5012345", "09515012345"),
+        ("4008123123", "4008123123"),
+        ("+864008123123", "4008123123"),
+        ("04008123123", "4008123123"),
+        ("8008101234", "8008101234"),
+        ("9501234567", "9501234567"),
+        ("95013123456", "95013123456"),
+        ("10105757", "10105757"),
+        ("1096156", "1096156"),
+        ("95588", "95588"),
+        ("+14158675310", "+14158675310"),
+    ] {
+        assert_eq!(dialled(written), number, "{written}");
+    }
+}
+
+#[test]
+fn the_offices_own_numbers_are_known_in_every_dress() {
+    let own = ["024-74123456", "8XXX", "20XX", "024-741299XX"].map(str::to_owned).to_vec();
+    let office = Numbering { own, ..tieling() };
+    for own in ["02474123456", "74123456", "+862474123456", "8001", "2099", "024-74129907"] {
+        assert!(office.is_own(&office.read(own)), "{own}");
+    }
+    for other in ["02474123457", "80011", "800", "2101", "13900001234", "anonymous", ""] {
+        assert!(!office.is_own(&office.read(other)), "{other}");
+    }
+    assert!(!tieling().is_own(&tieling().read("8001")));
 }
 
 #[test]

@@ -3,7 +3,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use hmac::{Hmac, KeyInit, Mac};
 use intake_contract::{Method, Refusal, Request};
 use intake_hotline::{
-    Auth, BODY_LIMIT, Encoding, Format, HashKind, Mapping, PushSource, Unread, Verify,
+    Auth, BODY_LIMIT, Encoding, Format, HashKind, Mapping, Numbering, PushSource, Unread, Verify,
 };
 use sha2::Sha256;
 use std::net::IpAddr;
@@ -295,5 +295,24 @@ fn every_proof_that_can_be_set_up_can_be_given() {
             proof.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         assert_eq!(ask(&auth, &proof.query, &headers, body), Ok(()), "{auth:?}");
         assert!(ask(&auth, &proof.query, &headers[..0], body).is_err() || headers.is_empty());
+    }
+}
+
+#[test]
+fn what_the_office_dials_itself_is_no_citizens_call_and_its_settings_are_checked() {
+    let source = |own: &str| {
+        let verify = Verify { auth: basic("secret-secret"), allow_ips: Vec::new() };
+        let numbering = Numbering { own: vec![own.to_owned()], ..numbering() };
+        PushSource::new("pbx1", verify, numbering, Format::Freeswitch)
+    };
+    let told = |own: &str, name: &str| {
+        source(own).expect("sound").reread(&fixture(&format!("freeswitch/{name}.body"))).calls.len()
+    };
+    assert_eq!(told("137000000XX", "001_json_cdr"), 0);
+    assert_eq!(told("8XXX", "001_json_cdr"), 1);
+    // Who left a message wants to be heard, whoever it is; here, somebody without a number.
+    assert_eq!(told("8XXX", "004_json_cdr"), 1);
+    for wrong in ["", "XXXX", "trunk", "8[0-9]"] {
+        assert_eq!(source(wrong).expect_err("refused").key, "numbering.own", "{wrong}");
     }
 }
