@@ -55,6 +55,7 @@ trap 'exit 130' INT
 trap 'exit 143' TERM
 
 servers_start "$folder"
+export INTAKE_SPOOL__FOLDER=${INTAKE_SPOOL__FOLDER:-$folder/spool}
 export INTAKE_MEDIA__FOLDER=${INTAKE_MEDIA__FOLDER:-$folder/media}
 "$intake" demo --access "$folder/access.json" &
 gateway=$!

@@ -55,10 +55,11 @@ impl Gateway {
         let prefix = crate::prefix();
         let text = format!(
             "database_url = '{url}'\nredis_url = '{redis}'\n[schedule]\nprefix = '{prefix}'\n\
-             [http]\nlisten = '{address}'\nconnections_per_address = 500\n[ops]\nlisten = '{ops}'\n[log]\nfilter = 'error'\n[media]\nfolder = '{}'\n\
+             [http]\nlisten = '{address}'\nconnections_per_address = 500\n[ops]\nlisten = '{ops}'\n[log]\nfilter = 'error'\n[media]\nfolder = '{}'\n[spool]\nfolder = '{}'\n\
              [[wechat]]\noffice = 'bench'\nid = 'main'\napp_id = '{APP_ID}'\noriginal_id = '{ORIGINAL_ID}'\n\
              token = '{TOKEN}'\nencoding_aes_key = '{KEY}'\n{settings}",
-            std::env::temp_dir().join("intake-bench-media").display()
+            std::env::temp_dir().join("intake-bench-media").display(),
+            std::env::temp_dir().join(format!("intake-spool-{prefix}")).display()
         );
         let config = std::env::temp_dir().join(format!("intake-{prefix}.toml"));
         std::fs::write(&config, text).unwrap();
