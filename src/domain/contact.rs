@@ -3,6 +3,7 @@
 //! Rather too careful than too clever: what is not recognised stands in the message all the same,
 //! and an officer reads it; what is taken for a name and is none would stand on the form.
 
+use super::policy::holds_any;
 use unicode_normalization::UnicodeNormalization;
 
 /// What of the form a text gives.
@@ -59,6 +60,10 @@ const OWN: [&str; 3] = ["我的", "本人", "我"];
 /// complaint as well, and whoever has the citizen's number is told of the matter.
 #[must_use]
 pub fn recognise(text: &str, asked: bool) -> Contact {
+    // Most messages give neither: without digits and without a lead there is nothing to look for.
+    if !asked && !text.contains(char::is_numeric) && !holds_any(text, &LEADS) {
+        return Contact::default();
+    }
     // Full-width digits and marks become plain ones.
     let text: String = text.nfkc().collect();
     let numbers = phones(&text);

@@ -832,8 +832,20 @@ fn is_placeholder(problem: &str) -> bool {
 /// The first words of the problem, for lists; the message keeps all of them.
 pub(crate) fn first_words(text: &str, attachments: &[Attachment]) -> String {
     const CHARS: usize = 48;
-    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    if text.is_empty() {
+    let mut words = String::new();
+    let mut count = 0;
+    for part in text.split_whitespace() {
+        let space = (!words.is_empty()).then_some(' ');
+        for c in space.into_iter().chain(part.chars()) {
+            if count == CHARS {
+                words.push('…');
+                return words;
+            }
+            words.push(c);
+            count += 1;
+        }
+    }
+    if words.is_empty() {
         let what = attachments.first().map(|attachment| match attachment.kind {
             intake_contract::AttachmentKind::Image => "〔图片〕",
             intake_contract::AttachmentKind::Voice => "〔语音〕",
@@ -843,10 +855,6 @@ pub(crate) fn first_words(text: &str, attachments: &[Attachment]) -> String {
             intake_contract::AttachmentKind::File => "〔文件〕",
         });
         return what.unwrap_or_default().to_owned();
-    }
-    let mut words: String = text.chars().take(CHARS).collect();
-    if text.chars().nth(CHARS).is_some() {
-        words.push('…');
     }
     words
 }

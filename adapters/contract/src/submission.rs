@@ -291,6 +291,12 @@ impl Submission {
 /// (wechat.md §10, pitfall 1; security.md R28).
 #[must_use]
 pub fn clean_text(text: &str) -> String {
+    // Almost all texts are clean already. In UTF-8 control characters are single bytes, or begin with
+    // 0xC2.
+    let suspicious = |b: u8| matches!(b, 0..=8 | 11..=31 | 0x7f | 0xc2);
+    if !text.bytes().any(suspicious) {
+        return text.to_owned();
+    }
     text.chars().filter(|c| !c.is_control() || matches!(c, '\n' | '\t')).collect()
 }
 

@@ -70,13 +70,19 @@ pub(crate) fn of(message: &Message) -> Meaning {
 fn of_text(text: &str) -> Meaning {
     let around =
         |c: char| c.is_whitespace() || "，。！!~～、；;：:“”\"「」【】[]()（）.".contains(c);
-    let plain = text.trim_matches(around).replace('？', "?").to_lowercase();
-    let plain = plain.strip_prefix('#').unwrap_or(&plain);
-    if let Some(command) = command(plain) {
-        return Meaning::Command(command);
+    let plain = text.trim_matches(around);
+    // No command is longer.
+    if plain.len() <= LONGEST_PHRASE {
+        let plain = plain.replace('？', "?").to_lowercase();
+        if let Some(command) = command(plain.strip_prefix('#').unwrap_or(&plain)) {
+            return Meaning::Command(command);
+        }
     }
     if is_greeting(text) { Meaning::Greeting } else { Meaning::Statement }
 }
+
+/// Of a command or a greeting, in bytes, with what may stand around it.
+const LONGEST_PHRASE: usize = 30;
 
 const GREETINGS: [&str; 33] = [
     "你好",
@@ -136,6 +142,9 @@ fn is_greeting(text: &str) -> bool {
         return true;
     }
     said.iter().all(|part| {
+        if part.len() > LONGEST_PHRASE {
+            return false;
+        }
         let part = part.to_lowercase();
         let part = part.trim_end_matches(['啊', '呀', '哦', '哈', '了']);
         part.is_empty() || GREETINGS.contains(&part)
