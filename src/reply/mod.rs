@@ -314,8 +314,7 @@ impl Replies {
             return Ok(());
         }
         let link = self.links.url(office.id, due.ticket, due.created_at);
-        // A number that was read off a chat may be somebody else's: whoever has the link can act.
-        let link = link.filter(|_| path != Path::Sms || due.thread.is_none());
+        let link = link.filter(|_| carries_link(path, due.thread.as_deref()));
         let words = words(&office, due.ticket, due.kind, &facts, link.as_deref(), now);
         let call = self.send(due, &office, &ways, path, &words, link.as_deref());
         let end = tokio::time::timeout(ATTEMPT_WITHIN, call).await.unwrap_or_else(|_| End {
@@ -640,6 +639,12 @@ impl Replies {
     }
 }
 
+/// Whether a message may bring the link to the citizen's page, with which one can act. A number that
+/// was read off a chat may be somebody else's; who telephoned has shown that it is theirs.
+fn carries_link(path: Path, thread: Option<&str>) -> bool {
+    path != Path::Sms || !thread.is_some_and(|thread| thread.starts_with("wechat:"))
+}
+
 /// What an officer said or decided goes before what the gateway tells by itself: it may use the
 /// messages that are kept for staff.
 fn is_staffs_own(kind: Telling) -> bool {
@@ -697,4 +702,19 @@ fn for_staff(trouble: Trouble) -> String {
 
 fn cannot_send(error: &StoreError) {
     tracing::warn!(error = %telemetry::causes(error), "replies could not be sent; trying again");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_text_message_takes_the_link_to_a_number_that_was_read_off_a_chat() {
+        let chat = Some("wechat:main:oCitizen");
+        assert!(!carries_link(Path::Sms, chat));
+        assert!(carries_link(Path::Custom, chat));
+        for caller in [Some("hotline:pbx1:13900001234"), None] {
+            assert!(carries_link(Path::Sms, caller));
+        }
+    }
 }
