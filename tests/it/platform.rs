@@ -173,15 +173,19 @@ async fn a_count_that_is_tidied_away_at_this_moment_is_made_anew() {
     let now = gateway.clock.now();
     let store = PgAllowances { pool: gateway.pool.clone(), office: gateway.office };
     let citizen = Openid::new("oCounted0000000000000000002");
-    let mut tidying = gateway.pool.begin().await.unwrap();
-    sql(
-        &mut tidying,
-        "INSERT INTO wechat_allowance VALUES (1, 'wx1', 'oCounted0000000000000000002')",
-    )
-    .await;
-    tidying.commit().await.unwrap();
-    let mut tidying = gateway.pool.begin().await.unwrap();
-    sql(&mut tidying, "SELECT FROM wechat_allowance FOR UPDATE").await;
+    // Housekeeping may come by and take the row away before it is held.
+    let mut tidying = loop {
+        let mut db = gateway.pool.acquire().await.unwrap();
+        let row = "INSERT INTO wechat_allowance VALUES (1, 'wx1', 'oCounted0000000000000000002')
+                   ON CONFLICT DO NOTHING";
+        sql(&mut db, row).await;
+        drop(db);
+        let mut tidying = gateway.pool.begin().await.unwrap();
+        let hold = "SELECT 1 FROM wechat_allowance FOR UPDATE";
+        if sqlx::query(hold).fetch_optional(&mut *tidying).await.unwrap().is_some() {
+            break tidying;
+        }
+    };
     let acted = tokio::spawn(async move {
         allowed(&store, &citizen, Change::Acted(Act::Message, now), now).await;
         allowed(&store, &citizen, Change::Take { reserve: 0 }, now).await

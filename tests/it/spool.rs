@@ -384,6 +384,9 @@ async fn one_that_never_goes_through_is_set_aside_and_delays_nobody() {
     world.proxy.cut();
     world.writes("oA", "灯坏了", "a").await;
     world.writes("oBad", "毒", "bad").await;
+    // Who comes a second time ends what is drained together: all the others pass it one by one, and
+    // are counted.
+    world.writes("oA", "还是没修好", "a2").await;
     for n in 0..25 {
         world.writes(&format!("o{n}"), "灯坏了", &format!("m{n}")).await;
     }
