@@ -16,7 +16,7 @@ use crate::{
     intake::first_words,
     store::{
         self, StoreError,
-        intake::{Arrival, Basis, NewEvent, NewTicket, Numbers, RegisterStands, Writes},
+        intake::{Arrival, Basis, NewEvent, NewTicket, Numbers, RegisterStands, Writes, words_at},
     },
 };
 use chrono::{DateTime, Datelike, Utc};
@@ -135,7 +135,7 @@ pub async fn split(deed: Deed<'_>, messages: &[i32]) -> Result<Done, DeskError> 
         let event = trail.append(&kept);
         event.occurred_at = Some(one.occurred_at);
         event.attachments.clone_from(&one.attachments);
-        event.with_message(&one.text, &one.raw);
+        event.with_message(&one.text, &one.raw, words_at(&one.text, &one.raw));
         event.source = Some(SOURCE);
         event.source_id = Some(identity);
         event.digest = Some(Sha256::digest(&one.raw).into());

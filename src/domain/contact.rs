@@ -3,7 +3,8 @@
 //! Rather too careful than too clever: what is not recognised stands in the message all the same,
 //! and an officer reads it; what is taken for a name and is none would stand on the form.
 
-use super::policy::holds_any;
+use super::word_list::WordList;
+use std::sync::LazyLock;
 use unicode_normalization::UnicodeNormalization;
 
 /// What of the form a text gives.
@@ -44,6 +45,7 @@ const WHEN: [char; 15] =
 
 /// What comes before one's own name.
 const LEADS: [&str; 6] = ["姓名", "名字", "我叫", "联系人", "反映人", "叫我"];
+static LED: LazyLock<WordList> = LazyLock::new(|| WordList::new(LEADS).expect("six short words"));
 /// What may come before a name, or before anything else: a name only with a telephone behind it.
 const WEAK_LEADS: [&str; 2] = ["我是", "本人"];
 /// What comes before one's own number, where a clause begins with it.
@@ -61,7 +63,7 @@ const OWN: [&str; 3] = ["我的", "本人", "我"];
 #[must_use]
 pub fn recognise(text: &str, asked: bool) -> Contact {
     // Most messages give neither: without digits and without a lead there is nothing to look for.
-    if !asked && !text.contains(char::is_numeric) && !holds_any(text, &LEADS) {
+    if !asked && !text.contains(is_digit) && !LED.stands_in(text) {
         return Contact::default();
     }
     // Full-width digits and marks become plain ones.
@@ -120,6 +122,12 @@ pub fn is_only_contact(text: &str) -> bool {
     let rest = format!("{before} {after}");
     let rest = LEADS.iter().chain(&WEAK_LEADS).fold(rest, |rest, lead| rest.replace(lead, " "));
     only_labels(&rest) || only_name(&rest).is_some()
+}
+
+/// Whether NFKC may make a digit of it. Ideographs are asked for first: a text is full of them, and
+/// to look up what they are takes longer than anything else here.
+fn is_digit(c: char) -> bool {
+    !('\u{4E00}'..='\u{9FFF}').contains(&c) && c.is_numeric()
 }
 
 /// Marks between a label and what it labels.

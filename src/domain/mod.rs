@@ -16,3 +16,4 @@ pub mod role;
 pub mod standing;
 pub mod ticket;
 pub mod timer;
+pub mod word_list;

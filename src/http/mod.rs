@@ -124,9 +124,8 @@ pub fn public(app: Shared) -> Router {
         .layer(middleware::from_fn_with_state(Arc::clone(&app), in_time))
         // With a limit of their own.
         .merge(citizen::uploads())
-        .layer(middleware::from_fn(serve::strict_request))
-        .layer(middleware::from_fn(in_the_readers_words))
-        .layer(middleware::map_response(safe_headers))
+        // One layer rather than three: each boxes every request's future anew.
+        .layer(middleware::from_fn(outermost))
         .with_state(app)
 }
 
@@ -164,34 +163,56 @@ async fn in_time(State(app): State<Shared>, request: Request, next: Next) -> Res
     }
 }
 
+/// What every request and every answer passes.
+async fn outermost(request: Request, next: Next) -> Response {
+    let reader = Reader::of(request.uri().path());
+    let response = match serve::refuse(&request) {
+        Some(status) => status.into_response(),
+        None => next.run(request).await,
+    };
+    safe_headers(in_the_readers_words(reader, response))
+}
+
+/// Who reads an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reader {
+    Program,
+    Officer,
+    Citizen,
+    /// A platform's server, or whoever asks for what is not there.
+    Channel,
+}
+
+impl Reader {
+    fn of(path: &str) -> Self {
+        match path.split('/').nth(1) {
+            Some("api") => Self::Program,
+            Some("desk") => Self::Officer,
+            Some("c") => Self::Citizen,
+            _ => Self::Channel,
+        }
+    }
+}
+
 /// A refusal of the framework is an English word or nothing: programs get a problem, officers and
 /// citizens a page that says what to do.
-async fn in_the_readers_words(request: Request, next: Next) -> Response {
-    let path = request.uri().path();
-    let of = |prefix: &str| {
-        path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-    };
-    let (api, desk, citizen) = (of("/api"), of("/desk"), of("/c"));
-    let response = next.run(request).await;
+fn in_the_readers_words(reader: Reader, response: Response) -> Response {
     let status = response.status();
     if !(status.is_client_error() || status.is_server_error()) {
         return response;
     }
     let kind = response.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
     let is_page = kind.is_some_and(|kind| kind.starts_with("text/html"));
-    if api && kind != Some("application/problem+json") {
-        problem::restated(response)
-    } else if desk && !is_page {
-        desk::restated(response)
-    } else if citizen && !is_page {
-        citizen::restated(response)
-    } else {
-        response
+    match reader {
+        Reader::Program if kind != Some("application/problem+json") => problem::restated(response),
+        Reader::Officer if !is_page => desk::restated(response),
+        Reader::Citizen if !is_page => citizen::restated(response),
+        _ => response,
     }
 }
 
 /// On every answer (S15). The desk's pages run no inline script and load nothing from elsewhere.
-async fn safe_headers(mut response: Response) -> Response {
+fn safe_headers(mut response: Response) -> Response {
     const ALWAYS: [(HeaderName, &str); 5] = [
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (header::REFERRER_POLICY, "same-origin"),

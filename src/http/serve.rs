@@ -7,8 +7,6 @@ use axum::{
     body::Body,
     extract::Request,
     http::{Method, StatusCode, header},
-    middleware::Next,
-    response::{IntoResponse, Response},
 };
 use hyper::{body::Incoming, server::conn::http1};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -172,17 +170,14 @@ fn introduce(request: &mut Request, connected: IpAddr, limits: &Limits) {
     request.extensions_mut().insert(peer);
 }
 
-/// Refuses what no honest client sends (S09, S10, S15): no `Host`, an encoded body, TRACE.
-pub async fn strict_request(request: Request<Body>, next: Next) -> Response {
+/// What no honest client sends is refused (S09, S10, S15): no `Host`, an encoded body, TRACE.
+pub fn refuse(request: &Request<Body>) -> Option<StatusCode> {
     let headers = request.headers();
     if request.method() == Method::TRACE || request.method() == Method::CONNECT {
-        return StatusCode::METHOD_NOT_ALLOWED.into_response();
+        return Some(StatusCode::METHOD_NOT_ALLOWED);
     }
     if headers.get_all(header::HOST).iter().count() != 1 {
-        return StatusCode::BAD_REQUEST.into_response();
+        return Some(StatusCode::BAD_REQUEST);
     }
-    if headers.contains_key(header::CONTENT_ENCODING) {
-        return StatusCode::UNSUPPORTED_MEDIA_TYPE.into_response();
-    }
-    next.run(request).await
+    headers.contains_key(header::CONTENT_ENCODING).then_some(StatusCode::UNSUPPORTED_MEDIA_TYPE)
 }

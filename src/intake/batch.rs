@@ -1,6 +1,9 @@
 //! One transaction for a batch: recognise repeats, thread, number, chain, write.
 
-use super::{Accepted, Committed, Incoming, Settings, Waiting, conversation};
+use super::{
+    Accepted, Committed, Settings, Waiting, conversation,
+    incoming::{Incoming, first_words, is_placeholder, year},
+};
 use crate::{
     domain::{
         chain::{Entry, Link, START},
@@ -21,9 +24,8 @@ use crate::{
         },
     },
 };
-use chrono::{DateTime, Datelike, TimeDelta, Utc};
-use intake_contract::{Attachment, ChannelKind, Citizen, Meaning, Submission, china};
-use sha2::{Digest, Sha256};
+use chrono::{DateTime, TimeDelta, Utc};
+use intake_contract::{ChannelKind, Citizen, Meaning};
 use sqlx::{Connection, PgConnection};
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -31,11 +33,6 @@ use std::{
     sync::LazyLock,
     time::Duration,
 };
-
-/// Of an original, for the trail and for recognising a repeat with other content.
-pub(super) fn digest(raw: &[u8]) -> [u8; 32] {
-    Sha256::digest(raw).into()
-}
 
 /// A batch, each identity once: the same id twice would be numbered twice.
 pub(super) struct Batch<'a> {
@@ -233,25 +230,6 @@ fn key(incoming: &Incoming) -> (OfficeId, &str, &str) {
     (office.id, submission.source.as_str(), submission.source_id.as_str())
 }
 
-impl Incoming {
-    /// What has to be known of it before it can be numbered.
-    pub(super) fn arrival(&self) -> Arrival<'_> {
-        Arrival {
-            office: self.office.id,
-            source: &self.submission.source,
-            source_id: &self.submission.source_id,
-            thread: self.submission.thread.as_deref(),
-            year: year(self.received_at),
-            taken_by: self.submission.taken_by.as_deref(),
-        }
-    }
-}
-
-/// The year whose register a moment belongs to.
-pub(super) fn year(at: DateTime<Utc>) -> i32 {
-    at.with_timezone(&china()).year()
-}
-
 /// What one identity became, whoever of the batch brought it.
 #[derive(Clone)]
 pub(super) struct Became {
@@ -337,12 +315,12 @@ fn build<'a>(
 
 /// Whether it cannot be understood without its conversation.
 fn needs_turn(incoming: &Incoming, seen: &Seen) -> bool {
-    let Incoming { office, submission, received_at, .. } = incoming;
+    let Incoming { submission, received_at, alarms, .. } = incoming;
     // A recording cannot be asked what it is about.
     if submission.thread.is_none() || submission.channel == ChannelKind::Hotline {
         return false;
     }
-    let (message, has_open) = (seen.message(submission, office), seen.open_ticket.is_some());
+    let (message, has_open) = (seen.message(submission, *alarms), seen.open_ticket.is_some());
     match &seen.talk {
         Some(talk) => talk.matters(message, has_open, *received_at),
         None => Talk::default().matters(message, has_open, *received_at),
@@ -516,7 +494,7 @@ impl<'a> Builder<'a> {
 
     /// R7.1: a new ticket. With the row of its event.
     fn open(&mut self, waiting: &'a Incoming, seen: &Seen) -> Result<(Made, usize), StoreError> {
-        let Incoming { office, submission, received_at, digest } = waiting;
+        let Incoming { office, submission, received_at, digest, .. } = waiting;
         let accountable = seen.taken_by;
         let ticket = self.next_number(office.id, year(*received_at), seen.register)?;
 
@@ -534,7 +512,7 @@ impl<'a> Builder<'a> {
             }
             // R7.2: what was given for an earlier matter is not asked for again.
             talk => {
-                let given = contact::recognise(&submission.text, false);
+                let given = waiting.given.clone();
                 let (name, phone) = talk.as_ref().map_or((&None, &None), |t| (&t.name, &t.phone));
                 Contact {
                     name: given.name.or_else(|| name.clone()),
@@ -542,7 +520,7 @@ impl<'a> Builder<'a> {
                 }
             }
         };
-        let urgent = submission.urgent || office.policy.sounds_urgent(&submission.text);
+        let urgent = waiting.alarms;
         let made = Made {
             ticket,
             appended: false,
@@ -561,7 +539,7 @@ impl<'a> Builder<'a> {
             channel: submission.channel.as_str(),
             state: if accountable.is_some() { "accepted" } else { "registered" },
             urgency: if urgent { 0 } else { 1 },
-            problem: first_words(&submission.text, &submission.attachments),
+            problem: waiting.problem.clone(),
             citizen_name: contact.name,
             citizen_phone: contact.phone,
             thread: submission.thread.as_deref(),
@@ -609,10 +587,10 @@ impl<'a> Builder<'a> {
             scene: seen.talk.as_ref().and_then(|talk| talk.scene.clone()),
         };
         let by = accountable.map_or(Actor::Citizen, Actor::Staff);
-        let row = self.happen(waiting, ticket, by, &registered, Some(submission))?;
+        let row = self.happen(waiting, ticket, by, &registered, true)?;
         if let Some(by) = accountable {
             let claimed = Happened::Claimed { by };
-            self.happen(waiting, ticket, Actor::Staff(by), &claimed, None)?;
+            self.happen(waiting, ticket, Actor::Staff(by), &claimed, false)?;
         }
 
         let timers = [
@@ -640,9 +618,8 @@ impl<'a> Builder<'a> {
         waiting: &'a Incoming,
         ticket: RegisterNumber,
     ) -> Result<(Made, usize), StoreError> {
-        let Incoming { office, submission, received_at, digest } = waiting;
-        let quiet = self.quiet;
-        let alarming = submission.urgent || office.policy.sounds_urgent(&submission.text);
+        let Incoming { office, submission, received_at, digest, alarms: alarming, .. } = waiting;
+        let (quiet, alarming) = (self.quiet, *alarming);
         let head = self.head(office.id, ticket)?;
         // Soon after we asked; 「麻烦您」 and 「高兴」 later on are no names.
         let asked = submission.meaning == Meaning::Statement
@@ -651,7 +628,8 @@ impl<'a> Builder<'a> {
         let becomes_urgent = alarming && !head.urgent;
         head.urgent |= alarming;
         let given = match submission.channel {
-            ChannelKind::Wechat => contact::recognise(&submission.text, asked),
+            ChannelKind::Wechat if asked => contact::recognise(&submission.text, asked),
+            ChannelKind::Wechat => waiting.given.clone(),
             // The number may come after the recording; calls of one ticket are one caller's.
             ChannelKind::Hotline => Contact { name: None, phone: submission.citizen.phone.clone() },
             _ => Contact::default(),
@@ -670,7 +648,7 @@ impl<'a> Builder<'a> {
             page: false,
             contact,
         };
-        let row = self.happen(waiting, ticket, Actor::Citizen, &received, Some(submission))?;
+        let row = self.happen(waiting, ticket, Actor::Citizen, &received, true)?;
         let head = self.head(office.id, ticket)?;
         // RD3.2: what is added to an emergency is told at any hour as well.
         let urgent = head.urgent;
@@ -685,9 +663,9 @@ impl<'a> Builder<'a> {
         };
         let made = Made { appended: true, asks: false, stood, ..head.made };
         // 「好的」 is worth nobody's while, unless we wait for an answer.
-        let answers = made.stood == Stood::AwaitingCitizen
-            || submission.text.contains(|c: char| c.is_numeric());
-        let quietly = submission.meaning == Meaning::Greeting && !answers;
+        let answers =
+            || made.stood == Stood::AwaitingCitizen || submission.text.contains(char::is_numeric);
+        let quietly = submission.meaning == Meaning::Greeting && !answers();
         // An emergency is told message by message: nothing of it waits.
         if (!quietly && (!head.told || (urgent && first_growth))) || becomes_urgent {
             let told_at = match urgent {
@@ -709,14 +687,14 @@ impl<'a> Builder<'a> {
         })
     }
 
-    /// The next event of a ticket; its row.
+    /// The next event of a ticket, which records the message or what came of it; its row.
     fn happen(
         &mut self,
-        waiting: &Incoming,
+        waiting: &'a Incoming,
         ticket: RegisterNumber,
         actor: Actor,
         happened: &Happened,
-        message: Option<&'a Submission>,
+        is_message: bool,
     ) -> Result<usize, StoreError> {
         let (kind, data) = happened.stored();
         let actor = actor.stored();
@@ -728,6 +706,7 @@ impl<'a> Builder<'a> {
         let entry = Entry { office, ticket, seq, at, actor: &actor, kind: &kind, data: &data };
         head.chain = entry.link(head.chain);
         let hash = head.chain.0;
+        let message = is_message.then_some(&waiting.submission);
         self.committed.attachments |= message.is_some_and(|m| !m.attachments.is_empty());
 
         let mut event = NewEvent {
@@ -743,11 +722,11 @@ impl<'a> Builder<'a> {
             attachments: message
                 .filter(|m| !m.attachments.is_empty())
                 .and_then(|m| serde_json::to_value(&m.attachments).ok()),
-            sent_order: message.and_then(sent_order),
+            sent_order: message.and_then(|_| waiting.sent_order()),
             ..NewEvent::default()
         };
         if let Some(message) = message {
-            event.with_message(&message.text, &message.raw);
+            event.with_message(&message.text, &message.raw, waiting.words_at);
         }
         self.writes.events.push(event);
         Ok(self.writes.events.len() - 1)
@@ -815,46 +794,4 @@ impl<'a> Builder<'a> {
         }
         (self.writes, self.committed)
     }
-}
-
-/// Where a message stands among those of its second: WeChat's identities begin with the platform's
-/// number, which grows (wechat.md §10).
-fn sent_order(submission: &Submission) -> Option<i64> {
-    let wechat = submission.channel == ChannelKind::Wechat;
-    submission.source_id.split('/').next().filter(|_| wechat)?.parse().ok()
-}
-
-/// Of [`first_words`]: stands for what came without words.
-fn is_placeholder(problem: &str) -> bool {
-    problem.starts_with('〔') && problem.ends_with('〕') && problem.chars().count() == 4
-}
-
-/// The first words of the problem, for lists; the message keeps all of them.
-pub(crate) fn first_words(text: &str, attachments: &[Attachment]) -> String {
-    const CHARS: usize = 48;
-    let mut words = String::new();
-    let mut count = 0;
-    for part in text.split_whitespace() {
-        let space = (!words.is_empty()).then_some(' ');
-        for c in space.into_iter().chain(part.chars()) {
-            if count == CHARS {
-                words.push('…');
-                return words;
-            }
-            words.push(c);
-            count += 1;
-        }
-    }
-    if words.is_empty() {
-        let what = attachments.first().map(|attachment| match attachment.kind {
-            intake_contract::AttachmentKind::Image => "〔图片〕",
-            intake_contract::AttachmentKind::Voice => "〔语音〕",
-            intake_contract::AttachmentKind::Video => "〔视频〕",
-            intake_contract::AttachmentKind::Location => "〔位置〕",
-            intake_contract::AttachmentKind::Link => "〔链接〕",
-            intake_contract::AttachmentKind::File => "〔文件〕",
-        });
-        return what.unwrap_or_default().to_owned();
-    }
-    words
 }

@@ -7,8 +7,9 @@
 //! answered, so that a repeat reads the same.
 
 use super::{
-    Committed, Incoming, Settings,
-    batch::{Became, Builder, year},
+    Committed, Settings,
+    batch::{Became, Builder},
+    incoming::{Incoming, year},
 };
 use crate::{
     citizen::{self, CitizenError},
@@ -45,7 +46,7 @@ pub(super) async fn take(
     incoming: &Incoming,
     settings: &Settings,
 ) -> Result<Taken, StoreError> {
-    let Incoming { office, submission, digest, received_at } = incoming;
+    let Incoming { office, submission, digest, received_at, alarms, .. } = incoming;
     let now = *received_at;
     let mut seen = look(db, incoming).await?;
     if let Some(before) = &seen.before {
@@ -64,7 +65,7 @@ pub(super) async fn take(
             }
         }
     }
-    let message = seen.message(submission, office);
+    let message = seen.message(submission, *alarms);
     let turn = talk.turn(message, seen.open_ticket.is_some(), now);
     let mut scene = Scene { db, office, thread, now, seen, talk, settings };
     let mut committed = Committed::default();
@@ -228,8 +229,8 @@ impl Scene<'_> {
     fn as_incoming(&self, held: &Held) -> Incoming {
         let mut submission = held.submission.clone();
         submission.occurred_at.get_or_insert(held.received_at);
-        let (office, digest) = (Arc::clone(self.office), held.digest);
-        Incoming { office, submission, digest, received_at: self.now }
+        let incoming = Incoming::new(Arc::clone(self.office), submission, self.now);
+        Incoming { digest: held.digest, ..incoming }
     }
 
     /// Everything that is answered without a ticket of its own.
@@ -329,7 +330,7 @@ impl Scene<'_> {
 
     /// Keeps it; returns when it is registered by itself.
     async fn hold(&mut self, incoming: &Incoming) -> Result<DateTime<Utc>, StoreError> {
-        let Incoming { office, submission, digest, received_at } = incoming;
+        let Incoming { office, submission, digest, received_at, .. } = incoming;
         store::conversation::hold(
             self.db,
             office.id,

@@ -12,14 +12,16 @@
 mod batch;
 mod conversation;
 pub mod held;
+mod incoming;
 mod writer;
 
-pub(crate) use batch::first_words;
+pub(crate) use incoming::first_words;
 
+use self::incoming::Incoming;
 use crate::{
     clock::Clock,
     domain::{id::OfficeId, register::RegisterNumber},
-    offices::{Office, Offices},
+    offices::Offices,
     store::intake::{Made, Stood},
 };
 use chrono::{DateTime, Utc};
@@ -120,14 +122,6 @@ impl Committed {
     }
 }
 
-/// A submission on its way into the register.
-struct Incoming {
-    office: Arc<Office>,
-    submission: Submission,
-    digest: [u8; 32],
-    received_at: DateTime<Utc>,
-}
-
 struct Waiting {
     incoming: Incoming,
     answer: oneshot::Sender<Result<Accepted, Busy>>,
@@ -211,14 +205,17 @@ impl Intake {
         let submission = submission.normalise().map_err(AcceptError::Invalid)?;
         let busy = AcceptError::Busy(Busy { retry_after_s: RETRY_AFTER_S });
         let (answer, answered) = oneshot::channel();
-        let digest = batch::digest(&submission.raw);
         let channel = submission.channel.as_str();
-        let incoming = Incoming { office, submission, digest, received_at };
-        let waiting = Waiting { incoming, answer };
-        if self.closing.is_cancelled() || self.queue.try_send(waiting).is_err() {
-            metrics::counter!(crate::telemetry::SUBMISSIONS, "channel" => channel, "outcome" => "queue_full")
-                .increment(1);
-            return Err(busy);
+        match self.queue.try_reserve() {
+            Ok(place) if !self.closing.is_cancelled() => {
+                let incoming = Incoming::new(office, submission, received_at);
+                place.send(Waiting { incoming, answer });
+            }
+            _ => {
+                metrics::counter!(crate::telemetry::SUBMISSIONS, "channel" => channel, "outcome" => "queue_full")
+                    .increment(1);
+                return Err(busy);
+            }
         }
         match tokio::time::timeout(self.settings.answer_within, answered).await {
             Ok(Ok(Ok(accepted))) => {

@@ -1,8 +1,9 @@
 //! Takes what waits, commits it, answers.
 
 use super::{
-    Accepted, Incoming, OnCommit, RETRY_AFTER_S, Settings, Waiting,
+    Accepted, OnCommit, RETRY_AFTER_S, Settings, Waiting,
     batch::{Batch, Guard, Known},
+    incoming::Incoming,
 };
 use crate::store::{self, StoreError};
 use intake_contract::Busy;

@@ -13,7 +13,6 @@ use crate::domain::{
     id::StaffId,
     register::RegisterNumber,
 };
-use crate::offices::Office;
 use chrono::{DateTime, Utc};
 use intake_contract::{Said, Submission};
 use sqlx::{
@@ -175,12 +174,12 @@ pub struct Growing {
 
 impl Seen {
     /// A submission as the conversation looks at it.
-    pub(crate) fn message<'a>(&self, submission: &'a Submission, office: &Office) -> Message<'a> {
+    pub(crate) fn message<'a>(&self, submission: &'a Submission, alarms: bool) -> Message<'a> {
         let judged = self.open_ticket.filter(|open| open.stood == Stood::Answered);
         Message {
             meaning: &submission.meaning,
             text: &submission.text,
-            alarms: submission.urgent || office.policy.sounds_urgent(&submission.text),
+            alarms,
             to_judge: judged.map(|open| open.ticket),
         }
     }
@@ -449,22 +448,31 @@ pub struct NewEvent<'a> {
 }
 
 impl<'a> NewEvent<'a> {
-    /// With a message's words and its original, of which they are cut out where they stand in it as
-    /// they are: they stand in the database once.
-    pub fn with_message(&mut self, text: &'a str, raw: &[u8]) {
-        // What is shorter than what says where it stood gains nothing.
-        const WORTH: usize = 8;
-        let place = match str::from_utf8(raw) {
-            Ok(raw) if text.len() > WORTH => raw.find(text),
-            _ => None,
-        };
+    /// With a message's words and its original, of which they are cut out where they stand in it
+    /// as they are ([`words_at`]): they stand in the database once.
+    pub fn with_message(&mut self, text: &'a str, raw: &[u8], words_at: Option<i32>) {
+        let place = words_at.and_then(|at| usize::try_from(at).ok());
         self.text = Some(text);
-        self.words_at = place.and_then(|at| i32::try_from(at).ok());
+        self.words_at = words_at;
         self.raw = Some(match place {
-            Some(at) if self.words_at.is_some() => [&raw[..at], &raw[at + text.len()..]].concat(),
-            _ => raw.to_vec(),
+            Some(at) => [&raw[..at], &raw[at + text.len()..]].concat(),
+            None => raw.to_vec(),
         });
     }
+}
+
+/// Where a message's words stand in its original as they are, in bytes; `None` where they do not, or
+/// where nothing is gained by cutting them out.
+#[must_use]
+pub fn words_at(text: &str, raw: &[u8]) -> Option<i32> {
+    // What is shorter than what says where it stood gains nothing.
+    const WORTH: usize = 8;
+    // To look for all the words at once is to read all of them first.
+    const HEAD: usize = 24;
+    let raw = str::from_utf8(raw).ok().filter(|_| text.len() > WORTH)?;
+    let head = &text[..text.floor_char_boundary(HEAD)];
+    let at = raw.match_indices(head).map(|(at, _)| at).find(|&at| raw[at..].starts_with(text))?;
+    i32::try_from(at).ok()
 }
 
 // Rows rather than columns: the server makes a list of its own of every array that it unnests, and
@@ -640,4 +648,45 @@ pub async fn write(
     .fetch_one(db)
     .await?;
     Ok(kept)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{NewEvent, words_at};
+    use proptest::prelude::*;
+
+    #[test]
+    fn words_that_stand_in_the_original_are_found_there() {
+        let raw = "<Content>路灯坏了三天</Content>".as_bytes();
+        assert_eq!(words_at("路灯坏了三天", raw), Some(9));
+    }
+
+    #[test]
+    fn what_does_not_stand_in_it_as_it_is_is_not() {
+        for (text, raw) in [
+            ("路灯坏了&三天", "路灯坏了&amp;三天".as_bytes()),
+            ("", b"<Content></Content>"),
+            ("短", "短".as_bytes()),
+            ("路灯坏了三天", b"\xff\xfe"),
+        ] {
+            assert_eq!(words_at(text, raw), None, "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn an_original_can_be_put_together_again(
+            before in "(\\PC{0,3}|a{0,30})", text in "(\\PC{0,40}|a{0,60})", after in "(\\PC{0,3}|a{0,30})"
+        ) {
+            let raw = format!("{before}{text}{after}");
+            let mut event = NewEvent::default();
+            event.with_message(&text, raw.as_bytes(), words_at(&text, raw.as_bytes()));
+            let mut whole = event.raw.unwrap();
+            if let Some(at) = event.words_at {
+                let at = usize::try_from(at).unwrap();
+                whole.splice(at..at, text.bytes());
+            }
+            prop_assert_eq!(whole, raw.into_bytes());
+        }
+    }
 }

@@ -131,24 +131,21 @@ fn is_greeting(text: &str) -> bool {
     let spoken = without_stickers(text);
     // `你好，在吗？` is two greetings.
     let mut parts = spoken.split(|c: char| !c.is_alphanumeric()).filter(|part| !part.is_empty());
-    let said: Vec<&str> = parts.by_ref().collect();
-    if said.is_empty() {
-        return true;
+    let Some(first) = parts.next() else { return true };
+    if greets(first) {
+        return parts.all(greets);
     }
-    if let [one] = said.as_slice()
-        && one.chars().count() <= 2
-        && one.chars().all(char::is_numeric)
-    {
-        return true;
+    first.chars().count() <= 2 && first.chars().all(char::is_numeric) && parts.next().is_none()
+}
+
+/// Whether a text without marks in it is a greeting.
+fn greets(text: &str) -> bool {
+    if text.len() > LONGEST_PHRASE {
+        return false;
     }
-    said.iter().all(|part| {
-        if part.len() > LONGEST_PHRASE {
-            return false;
-        }
-        let part = part.to_lowercase();
-        let part = part.trim_end_matches(['啊', '呀', '哦', '哈', '了']);
-        part.is_empty() || GREETINGS.contains(&part)
-    })
+    let text = text.to_lowercase();
+    let text = text.trim_end_matches(['啊', '呀', '哦', '哈', '了']);
+    text.is_empty() || GREETINGS.contains(&text)
 }
 
 /// Without WeChat's sticker codes: `[微笑]`, `/::)`. Four characters at most stand in brackets, so
