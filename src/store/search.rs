@@ -565,7 +565,8 @@ impl List<'_> {
                         provisional, accountable, unit, is_open
                  FROM (SELECT * FROM s ORDER BY ticket DESC) s
                  CROSS JOIN LATERAL (SELECT * FROM ticket t
-                     WHERE t.office_id = s.office_id AND t.ticket = s.ticket LIMIT 1) t",
+                     WHERE t.office_id = s.office_id AND t.ticket = s.ticket LIMIT 1) t
+                 ORDER BY s.ticket DESC",
                 "",
                 office,
                 filter,

@@ -98,3 +98,34 @@ fn look(plan: &Value, repeated: bool, wrong: &mut Vec<String>) {
         look(part, (repeated || repeats) && !once, wrong);
     }
 }
+
+/// A page of what was found among closed tickets reads the tickets that it shows: what holds the
+/// words is put into order first, by its number alone.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_search_among_closed_tickets_does_not_fetch_what_it_does_not_show() {
+    let mut db = PgConnection::connect(&database().await).await.unwrap();
+    sql(&mut db, intake_gateway::store::SESSION).await;
+    sql(&mut db, "SET enable_bitmapscan = on").await;
+    let mut checked = 0;
+    for file in std::fs::read_dir(".sqlx").unwrap().flatten() {
+        let text = std::fs::read_to_string(file.path()).unwrap();
+        let query: Value = serde_json::from_str(&text).unwrap();
+        let query = query["query"].as_str().unwrap();
+        if !query.contains("WITH s AS MATERIALIZED") || query.contains("urgency, due_at, t.ticket")
+        {
+            continue;
+        }
+        sql(&mut db, &format!("PREPARE one AS {query}")).await;
+        let explain = "EXPLAIN (FORMAT JSON) EXECUTE one(1, 1, NULL, NULL, NULL, NULL, NULL, NULL, '''a''', -1, 61)";
+        let plan: Value = sqlx::query_scalar(explain).fetch_one(&mut db).await.unwrap();
+        let mut part = &plan[0]["Plan"];
+        while part["Node Type"] != "Nested Loop" {
+            let kind = part["Node Type"].as_str().unwrap_or_else(|| panic!("{plan:#}"));
+            assert!(!kind.ends_with("Sort"), "{plan:#}");
+            part = &part["Plans"][0];
+        }
+        assert!(plan.to_string().contains("ticket_search_all"), "{plan:#}");
+        checked += 1;
+    }
+    assert_eq!(checked, 1);
+}
