@@ -22,10 +22,15 @@ use tokio_util::sync::CancellationToken;
 pub async fn run(plan: &Plan, server: &str, redis: &str) -> Value {
     let mut herds = Vec::new();
     for &count in &plan.timers {
-        let herd = herd::run(server, redis, count).await;
-        println!("\nSchedule, {count} timers at one instant");
-        herd.print();
-        herds.push(json!(herd));
+        let mut rounds = Vec::new();
+        for _ in 0..plan.rounds {
+            rounds.push(herd::run(server, redis, count).await);
+        }
+        println!(
+            "\nSchedule, {count} timers at one instant (median of {}, least–greatest)",
+            plan.rounds
+        );
+        herds.push(herd::report(&rounds));
     }
     json!({
         "herd": herds,

@@ -20,6 +20,35 @@ use std::{
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+/// How the peer numbers what it takes in.
+#[derive(Debug, Clone, Copy)]
+enum Numbers {
+    /// From the register's row, as R7.1 demands: what the gateway does.
+    Register,
+    /// From a sequence, with gaps: less than what the gateway does, and the most that the peer can.
+    Sequence,
+}
+
+impl Numbers {
+    const ALL: [Self; 2] = [Self::Register, Self::Sequence];
+
+    /// Connections of each process to the database: what it is fastest with, of 1 to 32.
+    fn pool(self) -> usize {
+        match self {
+            // They wait for one row; more of them only wait longer.
+            Self::Register => 1,
+            Self::Sequence => 16,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Register => "register",
+            Self::Sequence => "sequence",
+        }
+    }
+}
+
 /// One process for each core, as uvicorn's documentation advises.
 const WORKERS: usize = 2;
 
@@ -30,8 +59,11 @@ pub async fn run(plan: &Plan, server: &str, redis: &str) -> Value {
     };
     // With the role that does what the peer does: it tells nobody, fires no timers, indexes no words.
     let gateway = Gateway::start_as(server, redis, "intake_beside_python", "web").await;
-    let peer = Peer::start(&folder, server).await;
-    for address in [gateway.address, peer.address] {
+    let mut peers = Vec::new();
+    for numbers in Numbers::ALL {
+        peers.push(Peer::start(&folder, server, numbers).await);
+    }
+    for address in peers.iter().map(|peer| peer.address).chain([gateway.address]) {
         load::run(address, 8, Duration::from_secs(1)).await;
     }
     println!("\nDurable intake beside wechatpy, FastAPI, asyncpg; uvicorn with {WORKERS} workers");
@@ -42,12 +74,17 @@ pub async fn run(plan: &Plan, server: &str, redis: &str) -> Value {
         for _ in 0..plan.rounds {
             let ours = cell(&gateway, connections, plan.cell).await;
             let before = gateway.counters().await.gateway_cpu_s;
-            let theirs = peer.cell(connections, plan.cell).await;
+            let mut theirs = Vec::new();
+            for peer in &peers {
+                theirs.push(peer.cell(connections, plan.cell).await);
+            }
             let meanwhile = gateway.counters().await.gateway_cpu_s - before;
-            let idle_cores = meanwhile / plan.cell.as_secs_f64();
+            let idle_cores = meanwhile / plan.cell.as_secs_f64() / peers.len() as f64;
             rounds.push(Round { ours, theirs, idle_cores });
         }
-        rows.push(report(connections, &rounds));
+        for (at, numbers) in Numbers::ALL.into_iter().enumerate() {
+            rows.push(report(connections, numbers, at, &rounds));
+        }
     }
     gateway.stop(true).await;
     json!(rows)
@@ -55,8 +92,8 @@ pub async fn run(plan: &Plan, server: &str, redis: &str) -> Value {
 
 struct Round {
     ours: (Figures, Costs),
-    theirs: Cell,
-    /// What the gateway took of a core while the peer was measured: its relay works on.
+    theirs: Vec<Cell>,
+    /// What the gateway took of a core while a peer was measured: its relay works on.
     idle_cores: f64,
 }
 
@@ -66,17 +103,18 @@ struct Cell {
     postgres_us: f64,
 }
 
-fn report(connections: usize, rounds: &[Round]) -> Value {
+fn report(connections: usize, numbers: Numbers, at: usize, rounds: &[Round]) -> Value {
     let of = |what: &dyn Fn(&Round) -> f64| Spread::of(rounds.iter().map(what));
-    let rate = [of(&|r| r.ours.0.per_second), of(&|r| r.theirs.figures.per_second)];
-    let p50 = [of(&|r| r.ours.0.p50_ms), of(&|r| r.theirs.figures.p50_ms)];
-    let p99 = [of(&|r| r.ours.0.p99_ms), of(&|r| r.theirs.figures.p99_ms)];
-    let cpu = [of(&|r| r.ours.1.gateway_us), of(&|r| r.theirs.peer_us)];
-    let postgres = [of(&|r| r.ours.1.postgres_us), of(&|r| r.theirs.postgres_us)];
-    let ratio = of(&|r| r.ours.0.per_second / r.theirs.figures.per_second);
-    let p99_ratio = of(&|r| r.theirs.figures.p99_ms / r.ours.0.p99_ms);
-    let cpu_ratio = of(&|r| r.theirs.peer_us / r.ours.1.gateway_us);
+    let rate = [of(&|r| r.ours.0.per_second), of(&|r| r.theirs[at].figures.per_second)];
+    let p50 = [of(&|r| r.ours.0.p50_ms), of(&|r| r.theirs[at].figures.p50_ms)];
+    let p99 = [of(&|r| r.ours.0.p99_ms), of(&|r| r.theirs[at].figures.p99_ms)];
+    let cpu = [of(&|r| r.ours.1.gateway_us), of(&|r| r.theirs[at].peer_us)];
+    let postgres = [of(&|r| r.ours.1.postgres_us), of(&|r| r.theirs[at].postgres_us)];
+    let ratio = of(&|r| r.ours.0.per_second / r.theirs[at].figures.per_second);
+    let p99_ratio = of(&|r| r.theirs[at].figures.p99_ms / r.ours.0.p99_ms);
+    let cpu_ratio = of(&|r| r.theirs[at].peer_us / r.ours.1.gateway_us);
     println!("\n{connections:>4} connections {:>15} {:>10}", "the gateway", "the peer");
+    println!("{:>16}, numbers from a {}", "the peer's", numbers.name());
     let line = |what: &str, [ours, theirs]: [Spread; 2], ratio: String| {
         println!("{what:>23} {:>8.1} {:>10.1} {ratio}", ours.median, theirs.median);
     };
@@ -89,7 +127,7 @@ fn report(connections: usize, rounds: &[Round]) -> Value {
     println!("{:>23} {:>8.2}", "cores taken meanwhile", idle.median);
     let pair = |[ours, theirs]: [Spread; 2]| json!({ "ours": ours, "theirs": theirs });
     json!({
-        "connections": connections, "per_s": pair(rate), "ratio": ratio, "p50_ms": pair(p50),
+        "connections": connections, "numbers": numbers.name(), "per_s": pair(rate), "ratio": ratio, "p50_ms": pair(p50),
         "p99_ms": pair(p99), "p99_ratio": p99_ratio, "cpu_us": pair(cpu), "cpu_ratio": cpu_ratio,
         "postgres_cpu_us": pair(postgres), "gateway_cores_meanwhile": idle,
     })
@@ -103,15 +141,17 @@ struct Peer {
 }
 
 impl Peer {
-    async fn start(folder: &Path, server: &str) -> Self {
-        let (url, pool) = fresh_database(server, "intake_python").await;
+    async fn start(folder: &Path, server: &str, numbers: Numbers) -> Self {
+        let name = format!("intake_python_{}", numbers.name());
+        let (url, pool) = fresh_database(server, &name).await;
         office(&pool).await;
-        sqlx::raw_sql("CREATE SEQUENCE numbers").execute(&pool).await.unwrap();
+        let begin = "CREATE SEQUENCE numbers; INSERT INTO register VALUES (1, 2026, 0)";
+        sqlx::raw_sql(begin).execute(&pool).await.unwrap();
         let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = free.local_addr().unwrap();
         drop(free);
         let timers: Vec<String> = rival::timers_of_one().iter().map(i16::to_string).collect();
-        let log = File::create("target/peers/python.log").unwrap();
+        let log = File::create(format!("target/peers/python-{}.log", numbers.name())).unwrap();
         let process = Command::new(folder.join("bin/python"))
             .args(["-m", "uvicorn", "app:app", "--app-dir", "benches/peers/python"])
             .args(["--loop", "uvloop", "--http", "httptools", "--workers", &WORKERS.to_string()])
@@ -123,6 +163,8 @@ impl Peer {
             .env("PEER_KEY", KEY)
             .env("PEER_APP_ID", APP_ID)
             .env("PEER_TIMERS", timers.join(","))
+            .env("PEER_NUMBERS", numbers.name())
+            .env("PEER_POOL", numbers.pool().to_string())
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log)
@@ -133,7 +175,11 @@ impl Peer {
         let mut turn = tokio::time::interval(Duration::from_millis(50));
         while !peer.ready().await {
             let ended = peer.process.try_wait().unwrap();
-            assert!(ended.is_none(), "it did not start: target/peers/python.log");
+            assert!(
+                ended.is_none(),
+                "it did not start: target/peers/python-{}.log",
+                numbers.name()
+            );
             turn.tick().await;
         }
         peer

@@ -1,6 +1,8 @@
 //! All at one instant, as limits are: every one of them ends when the window closes.
 
-use super::{Lag, Stage, every, line};
+use super::{Lag, Stage, every};
+use crate::figures::Spread;
+use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
 /// What was measured.
@@ -18,16 +20,24 @@ pub struct Herd {
     pub rebuild_s: f64,
 }
 
-impl Herd {
-    pub fn print(&self) {
-        line("durable effects per second", self.effects_per_s, 0);
-        line("late by, the middle one, s", self.lag.p50_s, 2);
-        line("late by, 99 of 100 less than, s", self.lag.p99_s, 2);
-        line("late by, the last one, s", self.lag.max_s, 2);
-        line("bytes a timer in Redis", self.bytes_per_timer, 0);
-        line("all entered anew in, s", self.enter_s, 2);
-        line("found and refilled after FLUSHALL in, s", self.rebuild_s, 2);
-    }
+/// The middle of several, printed and for the record.
+pub fn report(rounds: &[Herd]) -> Value {
+    let mut record = json!({ "rounds": rounds });
+    let mut line = |name: &str, what: &str, of: &dyn Fn(&Herd) -> f64| {
+        let spread = Spread::of(rounds.iter().map(of));
+        let digits = if spread.median < 100.0 { 2 } else { 0 };
+        let Spread { median, min, max } = spread;
+        println!("{what:>38} {median:>12.digits$} ({min:.digits$}–{max:.digits$})");
+        record[name] = json!(spread);
+    };
+    line("effects_per_s", "durable effects per second", &|herd| herd.effects_per_s);
+    line("lag_p50_s", "late by, the middle one, s", &|herd| herd.lag.p50_s);
+    line("lag_p99_s", "late by, 99 of 100 less than, s", &|herd| herd.lag.p99_s);
+    line("lag_max_s", "late by, the last one, s", &|herd| herd.lag.max_s);
+    line("bytes_per_timer", "bytes a timer in Redis", &|herd| herd.bytes_per_timer);
+    line("enter_s", "all entered anew in, s", &|herd| herd.enter_s);
+    line("rebuild_s", "found and refilled after FLUSHALL in, s", &|herd| herd.rebuild_s);
+    record
 }
 
 pub async fn run(server: &str, redis: &str, count: i64) -> Herd {

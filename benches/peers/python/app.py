@@ -1,9 +1,10 @@
 """The intake as one would write it with wechatpy, FastAPI and asyncpg.
 
 It verifies, decrypts and parses the callback with wechatpy, writes the same rows into the same
-tables in one statement and transaction, and answers encrypted with the ticket's number. Left out,
-all in its favour: gap-free numbers (a sequence is faster), the calendar (dates are a day ahead),
-messages that join an open ticket, quarantine, and Redis.
+tables in one statement and transaction, and answers encrypted with the ticket's number. The number
+is the register's next one, without gap; with PEER_NUMBERS=sequence it comes from a sequence, which
+is faster and leaves gaps. Left out, all in its favour: the calendar (dates are a day ahead), messages
+that join an open ticket, names and telephones in the words, urgent words, quarantine, and Redis.
 """
 
 import hashlib
@@ -20,17 +21,31 @@ from wechatpy.exceptions import InvalidAppIdException, InvalidSignatureException
 from wechatpy.replies import TextReply
 
 SOURCE = "wechat-main"
+POOL = int(os.environ["PEER_POOL"])
 TIMERS = [int(kind) for kind in os.environ["PEER_TIMERS"].split(",")]
 
-# A message that is there already inserts nothing, and is answered from its row.
-INTAKE = """
+NUMBER, WHERE_THERE = {
+    # What is there already is refused by its key: the number that it would have taken is given back.
+    "register": (
+        """UPDATE register SET last = last + 1 WHERE office_id = 1 AND year = 2026
+        RETURNING 2026000000000 + last AS ticket""",
+        "",
+    ),
+    # What is there already inserts nothing, and leaves a gap.
+    "sequence": (
+        "SELECT 2026000000000 + nextval('numbers') AS ticket",
+        "ON CONFLICT DO NOTHING",
+    ),
+}[os.environ["PEER_NUMBERS"]]
+
+INTAKE = f"""
 WITH n AS MATERIALIZED (
-    SELECT 2026000000000 + nextval('numbers') AS ticket
+    {NUMBER}
 ), i AS (
     INSERT INTO inbound (office_id, source, source_id, digest, received_at, ticket, seq,
         appended, due_at, provisional)
     SELECT 1, $1, $2, $3, now(), ticket, 1, false, now() + interval '1 day', false FROM n
-    ON CONFLICT DO NOTHING
+    {WHERE_THERE}
     RETURNING ticket
 ), t AS (
     INSERT INTO ticket (office_id, ticket, channel, state, urgency, problem, thread, registered_at,
@@ -63,7 +78,7 @@ crypto = WeChatCrypto(os.environ["PEER_TOKEN"], os.environ["PEER_KEY"], os.envir
 
 @asynccontextmanager
 async def lifespan(app: FastAPI):
-    async with asyncpg.create_pool(os.environ["DATABASE_URL"], min_size=16, max_size=16) as pool:
+    async with asyncpg.create_pool(os.environ["DATABASE_URL"], min_size=POOL, max_size=POOL) as pool:
         app.state.pool = pool
         yield
 
@@ -102,21 +117,24 @@ async def callback(request: Request) -> Response:
         "urgent": False,
     }
     async with request.app.state.pool.acquire() as db:
-        ticket = await db.fetchval(
-            INTAKE,
-            SOURCE,
-            source_id,
-            digest.digest(),
-            f"{SOURCE}-{message.source}",
-            message.content[:48],
-            json.dumps(happened, ensure_ascii=False),
-            message.create_time.timestamp(),
-            message.content,
-            rest,
-            TIMERS,
-            message.id,
-            words_at,
-        )
+        try:
+            ticket = await db.fetchval(
+                INTAKE,
+                SOURCE,
+                source_id,
+                digest.digest(),
+                f"{SOURCE}-{message.source}",
+                message.content[:48],
+                json.dumps(happened, ensure_ascii=False),
+                message.create_time.timestamp(),
+                message.content,
+                rest,
+                TIMERS,
+                message.id,
+                words_at,
+            )
+        except asyncpg.UniqueViolationError:
+            ticket = None
         if ticket is None:
             ticket = await db.fetchval(KNOWN, SOURCE, source_id)
     number = f"BCS-{ticket // 1_000_000_000}-{ticket % 1_000_000_000:06}"
