@@ -116,7 +116,7 @@ pub struct Page {
 
 /// So many of a list's tickets are looked at for one page: where no list is made for a filter, the
 /// rest of it is on the pages after, so that none takes long.
-pub const PAGE_LOOK: i64 = 1000;
+pub const PAGE_LOOK: i64 = 500;
 
 /// What one look at a list found.
 #[derive(Debug, Default)]
