@@ -588,7 +588,41 @@ fn targets(config: &Config, offices: &Offices) -> Result<Targets, StartError> {
 /// # Errors
 /// [`StartError`].
 pub async fn migrate(pool: &PgPool) -> Result<(), StartError> {
-    MIGRATIONS.run(pool).await.map_err(|error| {
-        StartError::caused("the database's tables could not be brought up to date", error)
-    })
+    let wrong = "the database's tables could not be brought up to date";
+    let replaced = replace_parsed_body(pool).await;
+    replaced.map_err(|error| StartError::caused(wrong, error))?;
+    MIGRATIONS.run(pool).await.map_err(|error| StartError::caused(wrong, error))
+}
+
+/// The digest of migration 10 as it was: its function had a parsed body, with which PostgreSQL 15.20
+/// lets no later migration add a column to `ticket`.
+const MIGRATION_10_BEFORE: &str = "330e703fd7ae288c1ab108ff3a3503a0ab710504ec3a13a32935c2a95621c1689152862be46b3e88ba8870f2f4b537ff";
+
+/// Gives a database that has migration 10 as it was what it has now; the same again changes nothing.
+async fn replace_parsed_body(pool: &PgPool) -> Result<(), sqlx::Error> {
+    let Some(now) = MIGRATIONS.iter().find(|migration| migration.version == 10) else {
+        return Ok(());
+    };
+    let function =
+        now.sql.as_str().split("CREATE FUNCTION ").find(|part| part.starts_with("in_hand_of("));
+    let function = function.and_then(|part| part.split_inclusive("$$;").next());
+    let mut transaction = pool.begin().await?;
+    let migrated: bool = sqlx::query_scalar("SELECT to_regclass('_sqlx_migrations') IS NOT NULL")
+        .fetch_one(&mut *transaction)
+        .await?;
+    if let Some(function) = function.filter(|_| migrated) {
+        let was_before = sqlx::query(
+            "UPDATE _sqlx_migrations SET checksum = $1
+             WHERE version = 10 AND checksum = decode($2, 'hex')",
+        )
+        .bind(now.checksum.as_ref())
+        .bind(MIGRATION_10_BEFORE)
+        .execute(&mut *transaction)
+        .await?;
+        if was_before.rows_affected() > 0 {
+            let replace = format!("CREATE OR REPLACE FUNCTION {function}");
+            sqlx::raw_sql(sqlx::AssertSqlSafe(replace)).execute(&mut *transaction).await?;
+        }
+    }
+    transaction.commit().await
 }

@@ -166,7 +166,7 @@ async fn in_time(State(app): State<Shared>, request: Request, next: Next) -> Res
 /// What every request and every answer passes.
 async fn outermost(request: Request, next: Next) -> Response {
     let reader = Reader::of(request.uri().path());
-    let response = match serve::refuse(&request) {
+    let response = match serve::refusal(&request) {
         Some(status) => status.into_response(),
         None => next.run(request).await,
     };

@@ -170,8 +170,8 @@ fn introduce(request: &mut Request, connected: IpAddr, limits: &Limits) {
     request.extensions_mut().insert(peer);
 }
 
-/// What no honest client sends is refused (S09, S10, S15): no `Host`, an encoded body, TRACE.
-pub fn refuse(request: &Request<Body>) -> Option<StatusCode> {
+/// How what no honest client sends is refused (S09, S10, S15): no `Host`, an encoded body, TRACE.
+pub fn refusal(request: &Request<Body>) -> Option<StatusCode> {
     let headers = request.headers();
     if request.method() == Method::TRACE || request.method() == Method::CONNECT {
         return Some(StatusCode::METHOD_NOT_ALLOWED);

@@ -25,6 +25,7 @@ mod intake;
 mod interop;
 mod limits;
 mod media;
+mod migrations;
 mod outage;
 mod plans;
 mod platform;

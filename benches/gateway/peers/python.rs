@@ -82,8 +82,8 @@ pub async fn run(plan: &Plan, server: &str, redis: &str) -> Value {
             let idle_cores = meanwhile / plan.cell.as_secs_f64() / peers.len() as f64;
             rounds.push(Round { ours, theirs, idle_cores });
         }
-        for (at, numbers) in Numbers::ALL.into_iter().enumerate() {
-            rows.push(report(connections, numbers, at, &rounds));
+        for numbers in Numbers::ALL {
+            rows.push(report(connections, numbers, &rounds));
         }
     }
     gateway.stop(true).await;
@@ -92,27 +92,30 @@ pub async fn run(plan: &Plan, server: &str, redis: &str) -> Value {
 
 struct Round {
     ours: (Figures, Costs),
+    /// In the order of [`Numbers::ALL`].
     theirs: Vec<Cell>,
     /// What the gateway took of a core while a peer was measured: its relay works on.
     idle_cores: f64,
 }
 
+#[derive(Debug, Clone, Copy)]
 struct Cell {
     figures: Figures,
     peer_us: f64,
     postgres_us: f64,
 }
 
-fn report(connections: usize, numbers: Numbers, at: usize, rounds: &[Round]) -> Value {
+fn report(connections: usize, numbers: Numbers, rounds: &[Round]) -> Value {
+    let theirs = |round: &Round| round.theirs[numbers as usize];
     let of = |what: &dyn Fn(&Round) -> f64| Spread::of(rounds.iter().map(what));
-    let rate = [of(&|r| r.ours.0.per_second), of(&|r| r.theirs[at].figures.per_second)];
-    let p50 = [of(&|r| r.ours.0.p50_ms), of(&|r| r.theirs[at].figures.p50_ms)];
-    let p99 = [of(&|r| r.ours.0.p99_ms), of(&|r| r.theirs[at].figures.p99_ms)];
-    let cpu = [of(&|r| r.ours.1.gateway_us), of(&|r| r.theirs[at].peer_us)];
-    let postgres = [of(&|r| r.ours.1.postgres_us), of(&|r| r.theirs[at].postgres_us)];
-    let ratio = of(&|r| r.ours.0.per_second / r.theirs[at].figures.per_second);
-    let p99_ratio = of(&|r| r.theirs[at].figures.p99_ms / r.ours.0.p99_ms);
-    let cpu_ratio = of(&|r| r.theirs[at].peer_us / r.ours.1.gateway_us);
+    let rate = [of(&|r| r.ours.0.per_second), of(&|r| theirs(r).figures.per_second)];
+    let p50 = [of(&|r| r.ours.0.p50_ms), of(&|r| theirs(r).figures.p50_ms)];
+    let p99 = [of(&|r| r.ours.0.p99_ms), of(&|r| theirs(r).figures.p99_ms)];
+    let cpu = [of(&|r| r.ours.1.gateway_us), of(&|r| theirs(r).peer_us)];
+    let postgres = [of(&|r| r.ours.1.postgres_us), of(&|r| theirs(r).postgres_us)];
+    let ratio = of(&|r| r.ours.0.per_second / theirs(r).figures.per_second);
+    let p99_ratio = of(&|r| theirs(r).figures.p99_ms / r.ours.0.p99_ms);
+    let cpu_ratio = of(&|r| theirs(r).peer_us / r.ours.1.gateway_us);
     println!("\n{connections:>4} connections {:>15} {:>10}", "the gateway", "the peer");
     println!("{:>16}, numbers from a {}", "the peer's", numbers.name());
     let line = |what: &str, [ours, theirs]: [Spread; 2], ratio: String| {
@@ -127,7 +130,8 @@ fn report(connections: usize, numbers: Numbers, at: usize, rounds: &[Round]) -> 
     println!("{:>23} {:>8.2}", "cores taken meanwhile", idle.median);
     let pair = |[ours, theirs]: [Spread; 2]| json!({ "ours": ours, "theirs": theirs });
     json!({
-        "connections": connections, "numbers": numbers.name(), "per_s": pair(rate), "ratio": ratio, "p50_ms": pair(p50),
+        "connections": connections, "numbers": numbers.name(), "per_s": pair(rate),
+        "ratio": ratio, "p50_ms": pair(p50),
         "p99_ms": pair(p99), "p99_ratio": p99_ratio, "cpu_us": pair(cpu), "cpu_ratio": cpu_ratio,
         "postgres_cpu_us": pair(postgres), "gateway_cores_meanwhile": idle,
     })
