@@ -27,7 +27,7 @@ sqlx:            ## make the checked queries (.sqlx) anew
 check-sqlx:      ## fail when .sqlx is not current
 	@scripts/sqlx.sh check
 
-bench:           ## the measurements that the README quotes, beside rivals and peers: most of an hour, 13 GB of disk
+bench:           ## the measurements that the README quotes, beside rivals and peers: half an hour, 13 GB of disk
 	@scripts/bench.sh
 
 bench-long:      ## the same with ten million tickets and a million timers: two hours, 60 GB of disk

@@ -1,5 +1,4 @@
 //! Settings: the defaults that are compiled in, then a file, then the environment.
-
 //!
 //! A refusal names the key and says what is expected, never what stood there: that may be a secret.
 

@@ -214,6 +214,8 @@ pub struct Done {
     pub urgent: bool,
     /// The ticket that was made.
     pub made: Option<RegisterNumber>,
+    /// Whether that was the last try to call somebody: it is given up.
+    pub gave_up: bool,
 }
 
 /// Does it.

@@ -7,6 +7,7 @@ use crate::{
     citizen::token::Links,
     clock::Clock,
     config::{self, Config},
+    domain::id::OfficeId,
     hearing::{Hearing, Waiting},
     housekeeping,
     http::{self, App, Shared, live::Live, serve::Limits},
@@ -27,10 +28,11 @@ use crate::{
     secret,
     spool::{self, Spool},
     store::{self, StoreError},
-    telemetry,
+    telemetry, wording,
 };
+use chrono::NaiveDate;
 use intake_contract::Channel;
-use intake_wechat::{ServiceWords, WechatChannel};
+use intake_wechat::{ServiceWords, WechatChannel, WordsNow};
 use secrecy::ExposeSecret;
 use sqlx::{
     Connection, PgPool,
@@ -393,7 +395,11 @@ impl Gateway {
     }
 }
 
-async fn check_schema(pool: &PgPool) -> Result<(), StartError> {
+/// Whether the tables are there, as this program needs them.
+///
+/// # Errors
+/// Says what to do where they are not.
+pub async fn check_schema(pool: &PgPool) -> Result<(), StartError> {
     let needed = MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0);
     let found: Option<i64> =
         sqlx::query_scalar("SELECT max(version) FROM _sqlx_migrations WHERE success")
@@ -486,9 +492,35 @@ fn office_of(offices: &Offices, key: &str, code: &str) -> Result<Arc<Office>, St
     })
 }
 
+/// What an account says of its office, made anew where the office or the day is another one: its
+/// hours may change on a day that was entered long before.
+fn service_words(offices: &Arc<Offices>, id: OfficeId, clock: &Clock) -> WordsNow {
+    let (offices, clock) = (Arc::clone(offices), clock.clone());
+    let last: Mutex<Option<(i32, NaiveDate, Arc<ServiceWords>)>> = Mutex::default();
+    Arc::new(move || {
+        let today = wording::day_of(clock.now());
+        let office = offices.get(id);
+        let version = office.as_ref().map_or(0, |office| office.calendar_version);
+        let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*last {
+            Some((of, day, words)) if (*of, *day) == (version, today) => Arc::clone(words),
+            _ => {
+                let words = office.map_or_else(ServiceWords::default, |office| ServiceWords {
+                    office_name: office.name.clone(),
+                    opening_hours: office.calendar.hours_said(today),
+                    phone: office.policy.phone.clone(),
+                });
+                let words = Arc::new(words);
+                *last = Some((version, today, Arc::clone(&words)));
+                words
+            }
+        }
+    })
+}
+
 fn channels(
     config: &Config,
-    offices: &Offices,
+    offices: &Arc<Offices>,
     clock: &Clock,
 ) -> Result<(http::Channels, Sources), StartError> {
     let mut channels: http::Channels = HashMap::new();
@@ -496,11 +528,7 @@ fn channels(
     for (index, entry) in config.wechat.iter().enumerate() {
         let key = format!("wechat[{index}]");
         let office = office_of(offices, &key, &entry.office)?;
-        let words = ServiceWords {
-            office_name: office.name.clone(),
-            opening_hours: office.calendar.hours_said(crate::wording::day_of(clock.now())),
-            phone: office.policy.phone.clone(),
-        };
+        let words = service_words(offices, office.id, clock);
         let channel = WechatChannel::new(entry.settings.clone(), words)
             .map_err(|error| StartError::new(format!("{key}.{error}")))?;
         add(&mut channels, &key, &entry.settings.id, office.id, Arc::new(channel))?;
@@ -525,7 +553,7 @@ fn add(
     channels: &mut http::Channels,
     key: &str,
     id: &str,
-    office: crate::domain::id::OfficeId,
+    office: OfficeId,
     channel: Arc<dyn Channel>,
 ) -> Result<(), StartError> {
     let address = http::channels::key(channel.as_ref(), id);

@@ -19,6 +19,10 @@ pub const SPOOL_OLDEST_S: &str = "spool_oldest_seconds";
 pub const SPOOL_BYTES: &str = "spool_bytes";
 /// Entries that were set aside and lie in the folder.
 pub const SPOOL_ASIDE: &str = "spool_set_aside";
+/// Submissions that wait for a writer.
+pub const QUEUE_WAITING: &str = "intake_queue_waiting";
+/// Looks of the schedule at what is due, since start.
+pub const SCHEDULE_STEPS: &str = "schedule_steps";
 /// Submissions in one transaction.
 pub const BATCH_SIZE: &str = "intake_batch_size";
 /// Batches that another writer overtook, so that they were decided again under locks.

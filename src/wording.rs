@@ -51,7 +51,7 @@ pub fn day_in_sentence(date: NaiveDate, now: DateTime<Utc>) -> String {
     }
 }
 
-/// `11月30日（周一）8:30`: how citizens are told a moment, wherever they read it.
+/// `11月30日（周一）8:30`: how pages and replies tell citizens a moment.
 #[must_use]
 pub fn said(at: DateTime<Utc>, now: DateTime<Utc>) -> String {
     let clock = clock(at);

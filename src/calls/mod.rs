@@ -516,7 +516,8 @@ pub async fn replay_apart(
     Ok(call.await?.and_then(|call| call.ticket))
 }
 
-/// Reads a push that was put aside once more; false when it still tells of no call.
+/// Reads a push that was put aside once more; `None` when it still tells of no call, else the ticket of its
+/// first one.
 ///
 /// # Errors
 /// [`StoreError`].

@@ -15,7 +15,7 @@ pub enum Command {
         /// The office's code.
         #[arg(long)]
         office: String,
-        /// 2 to 32 lower-case letters, digits, dots or hyphens.
+        /// A lower-case letter, then 1 to 31 lower-case letters, digits, dots, underscores or hyphens.
         #[arg(long)]
         login: String,
         /// As on the roster.
@@ -93,7 +93,7 @@ pub async fn run(command: Command, config: &Config) -> Result<ExitCode, StartErr
             };
             store::office::put_staff(&mut db, id, &staff).await.map_err(|error| {
                 StartError::caused(
-                    format!("{login} could not be entered; is the login 2 to 32 lower-case letters, digits, dots or hyphens, and not another office's?"),
+                    format!("{login} could not be entered; is the login a lower-case letter, then 1 to 31 lower-case letters, digits, dots, underscores or hyphens, and not another office's?"),
                     error,
                 )
             })?;
@@ -130,7 +130,7 @@ pub async fn run(command: Command, config: &Config) -> Result<ExitCode, StartErr
                 .await
                 .map_err(|error| {
                     StartError::caused(
-                        "the token could not be entered; is its name 2 to 32 lower-case letters, digits, dots or hyphens?",
+                        "the token could not be entered; is its name a lower-case letter, then 1 to 31 lower-case letters, digits, dots, underscores or hyphens?",
                         error,
                     )
                 })?;

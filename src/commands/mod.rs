@@ -31,9 +31,11 @@ pub fn failed(error: &StartError) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// A pool for a command.
+/// A pool for a command that needs the tables.
 async fn pool(config: &Config) -> Result<PgPool, StartError> {
-    gateway::connect(config).await
+    let pool = gateway::connect(config).await?;
+    gateway::check_schema(&pool).await?;
+    Ok(pool)
 }
 
 fn store(error: StoreError) -> StartError {

@@ -2,7 +2,11 @@ use super::{pool, sql, store as failed};
 use chrono::{NaiveDate, NaiveTime, TimeZone};
 use intake_gateway::{
     config::Config,
-    domain::{id::OfficeId, policy::Policy},
+    domain::{
+        id::OfficeId,
+        policy::{LimitsRunFrom, Policy},
+        word_list::WordList,
+    },
     gateway::StartError,
     store::{self, office::Duty},
 };
@@ -13,18 +17,34 @@ use std::process::ExitCode;
 pub enum Command {
     /// Enter an office (a window).
     Add {
-        /// Its short name in the configuration: lower-case letters, digits, hyphens.
+        /// Its short name in the configuration: a lower-case letter, then up to 31 lower-case letters, digits or hyphens.
         #[arg(long)]
         code: String,
         /// Its name for people.
         #[arg(long)]
         name: String,
-        /// Of its register numbers.
+        /// Of its register numbers: 1 to 8 capitals.
         #[arg(long, default_value = "BCS")]
         prefix: String,
         /// The window's telephone, for citizens.
         #[arg(long)]
         phone: Option<String>,
+    },
+    /// Change what an office has decided for itself. Running gateways follow within seconds, and open
+    /// dates are computed anew.
+    Set {
+        /// The office's code.
+        #[arg(long)]
+        code: String,
+        /// The window's telephone, for citizens; empty for none.
+        #[arg(long)]
+        phone: Option<String>,
+        /// From when the limits of levels 3 and 5 run: registration or hand_up (R6).
+        #[arg(long, value_parser = limits)]
+        limits_run_from: Option<LimitsRunFrom>,
+        /// Words that mark a message as an emergency (RD3.2), with commas; in place of those before.
+        #[arg(long)]
+        urgent_words: Option<String>,
     },
     /// List the offices.
     List,
@@ -57,6 +77,14 @@ pub enum Command {
     },
 }
 
+fn limits(text: &str) -> Result<LimitsRunFrom, String> {
+    match text {
+        "registration" => Ok(LimitsRunFrom::Registration),
+        "hand_up" => Ok(LimitsRunFrom::HandUp),
+        _ => Err("registration or hand_up".to_owned()),
+    }
+}
+
 /// The office with this code.
 pub async fn find(db: &mut PgConnection, code: &str) -> Result<OfficeId, StartError> {
     let offices = store::office::load_all(db).await.map_err(failed)?;
@@ -80,7 +108,7 @@ pub async fn run(command: Command, config: &Config) -> Result<ExitCode, StartErr
             store::office::create(&mut db, &code, &name, &prefix, &policy).await.map_err(
                 |error| {
                     StartError::caused(
-                        "the office could not be entered; is its code new, of lower-case letters, digits and hyphens, and its prefix of capitals?",
+                        "the office could not be entered; is its code new, a lower-case letter and then at most 31 lower-case letters, digits or hyphens, and its prefix 1 to 8 capitals?",
                         error,
                     )
                 },
@@ -88,6 +116,32 @@ pub async fn run(command: Command, config: &Config) -> Result<ExitCode, StartErr
             println!(
                 "office {code} is there; add people with `intake account add --office {code}`"
             );
+        }
+        Command::Set { code, phone, limits_run_from, urgent_words } => {
+            let offices = store::office::load_all(&mut db).await.map_err(failed)?;
+            let id = find(&mut db, &code).await?;
+            let office = offices.into_iter().find(|office| office.id == id);
+            let mut policy = office.map(|office| office.policy).unwrap_or_default();
+            if phone.is_none() && limits_run_from.is_none() && urgent_words.is_none() {
+                return Err(StartError::new(
+                    "say what to change: --phone, --limits-run-from or --urgent-words",
+                ));
+            }
+            if let Some(phone) = phone {
+                policy.phone = Some(phone).filter(|phone| !phone.is_empty());
+            }
+            if let Some(from) = limits_run_from {
+                policy.limits_run_from = from;
+            }
+            if let Some(words) = urgent_words {
+                let words = words.split([',', '，']).map(str::trim).filter(|word| !word.is_empty());
+                policy.urgent_words = WordList::new(words).map_err(|error| {
+                    StartError::caused("these words cannot be looked for", error)
+                })?;
+            }
+            let policy = serde_json::to_value(&policy).unwrap_or_default();
+            store::office::set_policy(&mut db, id, &policy).await.map_err(failed)?;
+            println!("office {code} now has {policy}");
         }
         Command::List => {
             let offices = store::office::load_all(&mut db).await.map_err(failed)?;

@@ -53,7 +53,7 @@ pub async fn listen(config: &Config) -> Result<(TcpListener, TcpListener), Start
 
 /// Brings the tables up to date.
 pub async fn migrate(config: &Config) -> Result<ExitCode, StartError> {
-    gateway::migrate(&pool(config).await?).await?;
+    gateway::migrate(&gateway::connect(config).await?).await?;
     println!("the database is up to date");
     Ok(ExitCode::SUCCESS)
 }

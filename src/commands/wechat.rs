@@ -68,7 +68,11 @@ pub async fn run(command: Command, config: &Config) -> Result<ExitCode, StartErr
 }
 
 fn refused(error: intake_wechat::platform::PlatformError) -> StartError {
-    StartError::caused("WeChat's platform did not do it", error)
+    let says = error.for_the_administrator();
+    StartError::caused(
+        says.unwrap_or_else(|| "WeChat's platform did not do it; try again".to_owned()),
+        error,
+    )
 }
 
 /// The account that is meant.

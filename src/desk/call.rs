@@ -32,5 +32,6 @@ pub async fn call_back(deed: Deed<'_>, answer: Answer) -> Result<Done, DeskError
     let next_try_at = (after.state == State::Waiting).then_some(after.next_try_at);
     work.write(&Happened::CalledBack { answer, tries: after.tries, next_try_at }).await?;
     store::call_back::write(&mut work.transaction, office.id, number, &after).await?;
-    work.commit().await
+    let gave_up = after.state == State::Unreachable;
+    Ok(Done { gave_up, ..work.commit().await? })
 }

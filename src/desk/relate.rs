@@ -191,7 +191,7 @@ pub async fn split(deed: Deed<'_>, messages: &[i32]) -> Result<Done, DeskError> 
     timers.extend(promise.follow_up_at.filter(|at| *at > now).map(|at| (TimerKind::FollowUp, at)));
     let armed = store::timer::arm(db, office.id, new, &timers).await?;
     let said = format!(
-        "您在{source_id}里说到的另一件事，已单独登记，编号{}，分开办理。",
+        "您在 {source_id} 里说到的另一件事，已单独登记，编号 {}，分开办理。",
         new.display(prefix)
     );
     let data = serde_json::json!({ "from": source_id, "tell_citizen": true, "text": said });

@@ -5,7 +5,6 @@ use super::{
     id::{StaffId, UnitId},
     level::Level,
     ticket::{Cause, Closing, Evaluation, Outcome},
-    timer::TimerKind,
 };
 use chrono::{DateTime, Utc};
 use intake_contract::ChannelKind;
@@ -270,18 +269,6 @@ impl Happened {
                 false => Err(error),
             })
             .ok()
-    }
-
-    /// The effect of a timer, for those events that are one.
-    #[must_use]
-    pub fn of_timer(&self) -> Option<TimerKind> {
-        match self {
-            Self::FollowUpDue { .. } | Self::MaterialDue { .. } => Some(TimerKind::FollowUp),
-            Self::LimitNear { .. } => Some(TimerKind::Warning),
-            Self::Raised { opinion: None, .. } => Some(TimerKind::Limit),
-            Self::Overdue { .. } => Some(TimerKind::Overdue),
-            _ => None,
-        }
     }
 }
 

@@ -71,8 +71,12 @@ pub fn fall_due(
             let warn_at = terms.calendar.warn_at(ticket.due_at);
             Some(Effect {
                 happened: Happened::LimitNear { generation, due_at: ticket.due_at },
-                // Level 5 is warned a working day ahead as well: the day itself is still to come.
-                arm: if warn_at > now { vec![(TimerKind::Warning, warn_at)] } else { Vec::new() },
+                // Level 5 is warned a working day ahead as well: the day itself is still to come. It
+                // is not when this one was for the day: who claimed it may be ahead of `now`.
+                arm: match warn_at > now && warn_at > fell_at {
+                    true => vec![(TimerKind::Warning, warn_at)],
+                    false => Vec::new(),
+                },
                 tell: "limit_near",
             })
         }
@@ -173,6 +177,19 @@ mod tests {
         assert_eq!(raised(at("2026-11-26T10:00")), (on_time.clone(), due));
         let Happened::Raised { entered_at, .. } = on_time.happened else { panic!() };
         assert_eq!(entered_at, Some(fell_at));
+    }
+
+    #[test]
+    fn a7_5_a_warning_that_is_claimed_early_comes_once() {
+        let calendar = WorkingCalendar::national().build();
+        let accepted_at = at("2026-11-23T08:30");
+        let terms = Terms { calendar: &calendar, policy: &Policy::default(), accepted_at };
+        let opens = at("2026-11-24T08:30");
+        let fell = Fell { kind: TimerKind::Warning, generation: 1, due_at: opens };
+        // By a clock that is ahead of the one that decides.
+        let early = opens - chrono::TimeDelta::milliseconds(300);
+        let effect = fall_due(fell, &mut ticket(at("2026-11-24T16:30")), terms, early).unwrap();
+        assert_eq!(effect.arm, Vec::new());
     }
 
     #[test]

@@ -389,7 +389,7 @@ async fn replies(
             })
         });
         serde_json::json!({
-            "kind": row.kind, "state": row.state, "text": words.spoken(),
+            "kind": row.kind, "state": row.state, "text": words.written(),
             "created_at": local(row.created_at), "ended_at": row.ended_at.map(local),
             "called_by": row.called_by, "attempts": attempts.collect::<Vec<_>>(),
         })

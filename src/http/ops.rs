@@ -43,8 +43,9 @@ impl Check {
     }
 }
 
-/// Whether this process can do its work, and what fails. 503 only for what stops intake: without
-/// PostgreSQL and without room in the spool nothing can be kept. Redis away is said, and costs
+/// Whether this process can do its work, and what fails. 503 where nothing
+/// can be kept, without PostgreSQL and without room in the spool, and where PostgreSQL is not set to
+/// keep what was answered. Redis away is said, and costs
 /// lateness of seconds.
 pub async fn ready(State(app): State<Shared>) -> Response {
     let now = app.clock.now();
@@ -195,7 +196,7 @@ pub async fn metrics(State(app): State<Shared>) -> String {
         metrics::gauge!(telemetry::SPOOL_BYTES).set(spool.bytes as f64);
         metrics::gauge!(telemetry::SPOOL_ASIDE).set(spool.aside as f64);
     }
-    metrics::gauge!("intake_queue_waiting").set(app.intake.waiting() as f64);
-    metrics::gauge!("schedule_steps").set(app.schedule.steps() as f64);
+    metrics::gauge!(telemetry::QUEUE_WAITING).set(app.intake.waiting() as f64);
+    metrics::gauge!(telemetry::SCHEDULE_STEPS).set(app.schedule.steps() as f64);
     telemetry::metrics().render()
 }

@@ -77,9 +77,14 @@ impl<'a> Batch<'a> {
             && let Some(seen) = known.guess(self)
         {
             let mut built = build(&self.unique, &seen, settings.quiet)?;
-            if store::write(db, &built.writes, Basis::Guessed).await? {
-                known.learn(self, &built.writes);
-                return Ok(self.answers(&mut built));
+            match store::write(db, &built.writes, Basis::Guessed).await {
+                Ok(true) => {
+                    known.learn(self, &built.writes);
+                    return Ok(self.answers(&mut built));
+                }
+                Ok(false) => {}
+                Err(error) if error.is_overtaken() => {}
+                Err(error) => return Err(error),
             }
         }
         let mut built = match guard {
@@ -295,6 +300,8 @@ fn build<'a>(
     quiet: Duration,
 ) -> Result<Built<'a>, StoreError> {
     let mut builder = Builder::new(quiet);
+    // Whose turn is still to come: what they sent after it waits for it.
+    let mut turning: HashSet<(OfficeId, &str)> = HashSet::new();
     let became = unique
         .iter()
         .zip(seen)
@@ -302,7 +309,10 @@ fn build<'a>(
             if let Some(before) = &seen.before {
                 return Ok(Some(Became::before(before)));
             }
-            if needs_turn(incoming, seen) {
+            let whose =
+                incoming.submission.thread.as_deref().map(|thread| (incoming.office.id, thread));
+            if needs_turn(incoming, seen) || whose.is_some_and(|whose| turning.contains(&whose)) {
+                turning.extend(whose);
                 return Ok(None);
             }
             let made = builder.add(incoming, seen)?;

@@ -468,7 +468,9 @@ impl Scene<'_> {
         };
         let calendar = &self.office.calendar;
         let limit = reopened(calendar, locked.ticket.level, self.now);
-        if let Ok(happened) = locked.ticket.reopen("群众补充后重新办理", limit) {
+        let reopened = locked.ticket.reopen("群众补充后重新办理", limit);
+        let again = reopened.is_ok();
+        if let Ok(happened) = reopened {
             locked.calendar_version = self.office.calendar_version;
             store::search::follow_again(self.db, self.office.id, ticket).await?;
             store::ticket::write(self.db, &mut locked, Actor::Citizen, &happened, self.now).await?;
@@ -492,18 +494,20 @@ impl Scene<'_> {
         self.seen = only(store::intake::look(self.db, &[arrival]).await?)?;
         self.talk.closed = None;
         // As when it is done on the desk, but for the citizen, who is answered.
-        let level = locked.ticket.level;
-        let data = serde_json::json!({
-            "level": level, "due_at": limit.due_at, "provisional": limit.provisional,
-            "accountable": locked.ticket.accountable.map(|id| id.0), "tell_citizen": false,
-        });
-        self.tell_staff(ticket, "reopened", &data, committed).await?;
+        let (level, accountable) = (locked.ticket.level, locked.ticket.accountable);
+        let (due_at, provisional) = (locked.ticket.due_at, locked.ticket.provisional);
+        // While the citizen is waited for no limit runs, and none is told.
+        let provisional =
+            provisional || matches!(locked.ticket.state, State::AwaitingCitizen { .. });
+        if again {
+            let data = serde_json::json!({
+                "level": level, "due_at": due_at, "provisional": provisional,
+                "accountable": accountable.map(|id| id.0), "tell_citizen": false,
+            });
+            self.tell_staff(ticket, "reopened", &data, committed).await?;
+        }
         self.register(None, committed).await?;
-        Ok(Said::Reopened {
-            number: self.number(ticket),
-            due_at: limit.due_at,
-            provisional: limit.provisional,
-        })
+        Ok(Said::Reopened { number: self.number(ticket), due_at, provisional })
     }
 
     /// The handler of the open matter is told that the citizen wants to talk to a person.

@@ -99,7 +99,7 @@ fn headline(about: &[&Effect], now: DateTime<Utc>) -> String {
         ("call_citizen", "请打电话告诉群众"),
         ("follow_up", "待跟进"),
         ("person_wanted", "群众要求人工联系"),
-        ("same_matter", "群众说与办结件是一回事"),
+        ("same_matter", "群众说与已办结的一件是同一件事"),
         ("withdrawn", "群众撤回"),
         ("grew", "群众补充"),
         ("took_in", "并入一件"),

@@ -347,7 +347,14 @@ impl Replies {
                 if facts.get("asks").and_then(serde_json::Value::as_bool) == Some(true) {
                     facts["asks"] = (!stands.named).into();
                 }
+                // Who was answered from the spool without a number is told it, however the matter
+                // stands by then; a date only while one is promised.
+                let promised = facts.get("wrote_at").is_some();
+                if promised && !stands.state.is_pressing() {
+                    (facts["due_at"], facts["follow_up_at"]) = Default::default();
+                }
                 stands.state.is_pressing()
+                    || (promised && !matches!(stands.state, State::Closed { .. }))
             }
             Telling::Raised => {
                 let higher = level.is_some_and(|level| i64::from(due.level) > level);

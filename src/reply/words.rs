@@ -27,11 +27,27 @@ pub struct Words {
     pub date: DateTime<Utc>,
 }
 
+/// R7.d, of who reads it and has no page.
+const JUDGE_BY_CALL: &str = "办理结果您是否满意，欢迎来电告诉我们。";
+/// R7.d, of who is on the telephone.
+const JUDGE_NOW: &str =
+    "请问您对办理结果满意吗？非常满意、满意、基本满意、不满意，还是非常不满意？";
+
 impl Words {
+    /// What the citizen reads, without how to reach a person.
+    #[must_use]
+    pub fn written(&self) -> String {
+        format!("{}{}", self.body, self.judge)
+    }
+
     /// What an officer says on the telephone.
     #[must_use]
     pub fn spoken(&self) -> String {
-        format!("{}{}", self.body, self.judge)
+        let judge = match self.judge {
+            JUDGE_BY_CALL => JUDGE_NOW,
+            judge => judge,
+        };
+        format!("{}{judge}", self.body)
     }
 
     /// All of it in at most `limit` bytes: where it is longer, what there is to say is cut, never
@@ -112,11 +128,15 @@ pub fn words(
         Telling::Raised => {
             let level: Option<Level> =
                 facts.get("level").and_then(|level| serde_json::from_value(level.clone()).ok());
-            let to = level.map_or("上级", Level::label);
+            let to = match level {
+                Some(Level::PartyGroup) => "局党组",
+                Some(Level::Leadership) => "中心领导",
+                Some(Level::Duty) | None => "上级领导",
+            };
             // Handed up by an officer it is no delay; at the limit it is one, and we say so.
             let why = match facts.get("opinion").is_some_and(|opinion| !opinion.is_null()) {
                 true => format!("情况比较复杂，已提请{to}研究"),
-                false => format!("在承诺的时间内没有办完，很抱歉。已报{to}督办"),
+                false => format!("在承诺的时间内没有办完，很抱歉。已报请{to}处理"),
             };
             (
                 "已升级",
@@ -132,13 +152,15 @@ pub fn words(
                 Some(at) => format!("请在{}前", said(at)),
                 None => "请尽快".to_owned(),
             };
-            let body =
-                format!("您好，{matter}还需要您补充：{missing}。{by}补齐，我们收到后继续办理。");
+            let body = format!(
+                "您好，{matter}还需要您补充：{}{by}补齐，我们收到后继续办理。",
+                sentence(missing)
+            );
             ("待补材料", body, format!("请补充：{missing}"), until.unwrap_or(date))
         }
         Telling::Resolved => {
             let answer = text("answer");
-            let body = format!("您好，{matter}已有结果：{answer}。");
+            let body = format!("您好，{matter}已有结果：{}", sentence(answer));
             ("已有结果", body, answer.to_owned(), now)
         }
         Telling::Said => {
@@ -146,21 +168,22 @@ pub fn words(
             ("有新回复", format!("您好，关于{matter}：{words}"), words.to_owned(), date)
         }
         Telling::Reopened => {
-            let why = match text("reason") {
-                "" => String::new(),
-                reason => format!("（{reason}）"),
-            };
-            let body = format!("您好，{matter}已重新办理{why}，编号不变，{promised}。");
+            let body = format!("您好，{matter}已重新办理，编号不变，{promised}。");
             ("重新办理", body, "已重新办理，编号不变".to_owned(), date)
         }
     };
     let judge = match (kind, link) {
         (Telling::Resolved, Some(_)) => "请您在下面的页面上评价办理结果。",
-        (Telling::Resolved, None) => "办理结果您是否满意，欢迎来电告诉我们。",
+        (Telling::Resolved, None) => JUDGE_BY_CALL,
         _ => "",
     };
-    let body = body.replace("。。", "。");
     Words { body, judge, tail: tail(office, link, now), state, says, date }
+}
+
+/// What an officer wrote, ended as a sentence.
+fn sentence(text: &str) -> String {
+    let ended = text.ends_with(['。', '！', '？', '…', '.', '!', '?']);
+    format!("{text}{}", if ended { "" } else { "。" })
 }
 
 fn tail(office: &Office, link: Option<&str>, now: DateTime<Utc>) -> String {
@@ -215,7 +238,7 @@ mod tests {
             (
                 Telling::Raised,
                 json!({ "level": 3, "due_at": DUE }),
-                "您好，您反映的事项（编号 BCS-2026-000012）在承诺的时间内没有办完，很抱歉。已报中心班子督办，最晚11月26日（周四）16:30前答复您。",
+                "您好，您反映的事项（编号 BCS-2026-000012）在承诺的时间内没有办完，很抱歉。已报请中心领导处理，最晚11月26日（周四）16:30前答复您。",
                 "已升级",
             ),
             (
@@ -227,13 +250,17 @@ mod tests {
             (
                 Telling::Resolved,
                 json!({ "answer": "社保卡已制好，请来取。" }),
-                "您好，您反映的事项（编号 BCS-2026-000012）已有结果：社保卡已制好，请来取。办理结果您是否满意，欢迎来电告诉我们。",
+                "您好，您反映的事项（编号 BCS-2026-000012）已有结果：社保卡已制好，请来取。",
                 "已有结果",
             ),
         ] {
             let words = told(kind, facts, None);
-            assert_eq!((words.spoken().as_str(), words.state), (body, state));
-            assert_eq!(words.within(2048), format!("{body}{contact}"));
+            let (asked, judged) = match kind {
+                Telling::Resolved => (JUDGE_NOW, JUDGE_BY_CALL),
+                _ => ("", ""),
+            };
+            assert_eq!((words.spoken(), words.state), (format!("{body}{asked}"), state));
+            assert_eq!(words.within(2048), format!("{body}{judged}{contact}"));
             assert!(state.chars().count() <= 5, "{state}");
         }
     }

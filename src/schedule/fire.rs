@@ -149,6 +149,7 @@ fn decide(offices: &Offices, now: DateTime<Utc>, due: Vec<Due>) -> Result<Effect
             changed.due_at.push(ticket.due_at);
             changed.provisional.push(ticket.provisional);
             changed.overdue.push(ticket.overdue);
+            changed.calendar_version.push(office.calendar_version);
             changed.was.push(was);
             changed.events.push(events);
             changed.chain.push(chain.0);

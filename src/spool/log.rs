@@ -277,8 +277,8 @@ impl Log {
         self.places.iter().filter(|place| !place.done).take(limit).map(entry).collect()
     }
 
-    /// What lies at these places is done. An empty file begins anew; whether it is empty.
-    pub(super) fn done(&mut self, places: &[u64]) -> io::Result<bool> {
+    /// What lies at these places is done. An empty file begins anew; whether nothing is left.
+    pub(super) fn done(&mut self, places: &[u64]) -> bool {
         for at in places {
             if let Some(place) = self.place(*at) {
                 place.done = true;
@@ -288,12 +288,14 @@ impl Log {
             self.places.pop_front();
         }
         if self.places.is_empty() && self.length > 0 {
-            // Should a crash bring it back: what is done again finds itself done.
-            self.file.set_len(0)?;
-            self.length = 0;
-            self.file.sync_all()?;
+            // Should a crash bring it back: what is done again finds itself done. So does what a
+            // disk that fails now leaves there; the next one that is done tries it again.
+            match self.file.set_len(0).and_then(|()| self.file.sync_all()) {
+                Ok(()) => self.length = 0,
+                Err(error) => tracing::error!(error = %error, "the spool's file cannot be emptied"),
+            }
         }
-        Ok(self.places.is_empty())
+        self.places.is_empty()
     }
 
     /// So many others went through while this one did not; how many in all.

@@ -236,7 +236,12 @@ impl Spool {
             return false;
         }
         open.becomes(State::Away, State::Draining);
-        let entries = open.with(|log| log.oldest(AT_A_TIME)).await.unwrap_or_default();
+        let Some(entries) = open.with(|log| log.oldest(AT_A_TIME)).await else { return false };
+        if entries.is_empty() {
+            // All of it is done, and only the state was not told.
+            open.leave(Vec::new()).await;
+            return false;
+        }
         // Where something did not go through before, one after the other: it may be one of these that
         // takes the others down with it.
         let together = !entries.iter().any(|entry| entry.passed_by > 0);
@@ -255,9 +260,10 @@ impl Spool {
     async fn drain_together(&self, app: &App, open: &Open, entries: &[Entry]) -> bool {
         let mut lanes = HashSet::new();
         let mut together = Vec::new();
+        let mut aside = true;
         for entry in entries {
             match self.read(app, entry) {
-                Err(reason) => open.set_aside(entry, reason).await,
+                Err(reason) => aside &= open.set_aside(entry, reason).await,
                 Ok(read) => {
                     if let Some(lane) = read.1.lane()
                         && !lanes.insert(lane.to_owned())
@@ -277,7 +283,7 @@ impl Spool {
         for (entry, end) in join_all(deliver).await {
             match end {
                 End::Done { .. } => done.push(entry.at),
-                End::Never(reason) => open.set_aside(entry, reason).await,
+                End::Never(reason) => aside &= open.set_aside(entry, reason).await,
                 End::NotNow => failed = failed.or(Some(entry.at)),
             }
         }
@@ -285,18 +291,19 @@ impl Spool {
         if let Some(at) = failed {
             open.passed_by(at, 1).await;
         }
-        failed.is_none()
+        failed.is_none() && aside
     }
 
     /// Each by itself, passing by what does not go through and whatever its citizen sent after it.
     async fn drain_one_by_one(&self, app: &App, open: &Open, entries: &[Entry]) -> bool {
         let mut lanes = HashSet::new();
         let mut failed: Vec<&Entry> = Vec::new();
+        let mut aside = true;
         for entry in entries {
             let (at, parcel) = match self.read(app, entry) {
                 Ok(read) => read,
                 Err(reason) => {
-                    open.set_aside(entry, reason).await;
+                    aside &= open.set_aside(entry, reason).await;
                     continue;
                 }
             };
@@ -305,12 +312,12 @@ impl Spool {
                 continue;
             }
             match self.deliver(app, parcel, at).await {
-                End::Never(reason) => open.set_aside(entry, reason).await,
+                End::Never(reason) => aside &= open.set_aside(entry, reason).await,
                 End::Done { fresh } => {
                     open.done(vec![entry.at]).await;
                     for one in failed.iter().filter(|_| fresh) {
                         if open.passed_by(one.at, 1).await >= PASSED_BY {
-                            open.set_aside(one, "not_taken").await;
+                            aside &= open.set_aside(one, "not_taken").await;
                         }
                     }
                 }
@@ -323,7 +330,7 @@ impl Spool {
                 }
             }
         }
-        failed.is_empty()
+        failed.is_empty() && aside
     }
 
     fn read(
@@ -454,7 +461,7 @@ impl Open {
     async fn leave(&self, places: Vec<u64>) {
         let state = Arc::clone(&self.state);
         let empty = self.with(move |log| {
-            let empty = log.done(&places)?;
+            let empty = log.done(&places);
             if empty {
                 state.send_replace(State::Empty);
             }
@@ -469,11 +476,12 @@ impl Open {
         self.with(move |log| Ok(log.passed_by(at, others))).await.unwrap_or_default()
     }
 
-    /// Keeps it in a file of its own, out of the way of the others.
-    async fn set_aside(&self, entry: &Entry, reason: &'static str) {
+    /// Keeps it in a file of its own, out of the way of the others; false when the disk fails.
+    async fn set_aside(&self, entry: &Entry, reason: &'static str) -> bool {
         let (at, bytes) = (entry.at, entry.bytes.clone());
         // Before it leaves the file; should that fail, it stays where it is.
-        if self.with(move |log| log.put_aside(&bytes)).await.is_some() {
+        let kept = self.with(move |log| log.put_aside(&bytes)).await.is_some();
+        if kept {
             metrics::counter!(telemetry::SPOOL, "outcome" => "aside").increment(1);
             tracing::error!(
                 reason,
@@ -481,6 +489,7 @@ impl Open {
             );
             self.leave(vec![at]).await;
         }
+        kept
     }
 }
 

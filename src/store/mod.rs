@@ -1,9 +1,7 @@
 //! All SQL. Plain functions on a connection; the caller holds the transaction and commits.
 //!
 //! Rows stay in here: what leaves is of the domain, or a read model for a page. Locks are taken in
-//! one order everywhere: `register`, `ticket`, `timer`, `inbound`, then `media`, `media_object`,
-//! `transcript`, `call_recording`; `call` before `call_recording`, and neither while others are
-//! waited for; within a table by key.
+//! one order everywhere, which ARCHITECTURE.md names.
 
 pub mod access;
 pub mod allowance;

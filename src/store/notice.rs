@@ -437,7 +437,7 @@ pub async fn list(
         .collect()
 }
 
-/// Dead notices of an office, the age of the oldest effect that should have become a notice (s).
+/// How many notices of an office are dead.
 ///
 /// # Errors
 /// [`StoreError`].

@@ -136,6 +136,8 @@ pub struct Item {
     pub received_at: DateTime<Utc>,
     pub state: String,
     pub ticket: Option<RegisterNumber>,
+    /// By whom, and when.
+    pub handled: Option<(String, DateTime<Utc>)>,
 }
 
 /// The newest items, open ones first.
@@ -148,8 +150,10 @@ pub async fn list(
     limit: i64,
 ) -> Result<Vec<Item>, StoreError> {
     let rows = sqlx::query!(
-        "SELECT quarantine_id, source, source_id, reason, raw, submission, received_at, state, ticket
-         FROM quarantine WHERE office_id = $1 ORDER BY (state = 'open') DESC, quarantine_id DESC LIMIT $2",
+        r#"SELECT quarantine_id, source, source_id, reason, raw, submission, received_at, state, ticket,
+                  coalesce(s.name, handled_by) AS handled_by, handled_at
+           FROM quarantine q LEFT JOIN staff s ON s.office_id = q.office_id AND s.login = q.handled_by
+           WHERE q.office_id = $1 ORDER BY (state = 'open') DESC, quarantine_id DESC LIMIT $2"#,
         office.0,
         limit
     )
@@ -167,6 +171,7 @@ pub async fn list(
                 received_at: row.received_at,
                 state: row.state,
                 ticket: row.ticket.map(number).transpose()?,
+                handled: row.handled_by.zip(row.handled_at),
             })
         })
         .collect()
@@ -199,6 +204,7 @@ pub async fn lock_open(
         received_at: row.received_at,
         state: row.state,
         ticket: None,
+        handled: None,
     }))
 }
 

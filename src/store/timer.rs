@@ -162,6 +162,9 @@ pub struct Changed {
     pub due_at: Vec<DateTime<Utc>>,
     pub provisional: Vec<bool>,
     pub overdue: Vec<bool>,
+    /// Of the calendar that the date was computed with: an older one than the ticket's has it
+    /// computed anew (A4), when whoever wrote it knows the newer one.
+    pub calendar_version: Vec<i32>,
     pub was: Vec<i32>,
     pub events: Vec<i32>,
     pub chain: Vec<[u8; 32]>,
@@ -196,10 +199,12 @@ pub async fn write(db: &mut PgConnection, effects: &Effects) -> Result<(), Store
         r#"
         WITH changed AS (
             UPDATE ticket SET level = i.level, due_at = i.due_at, provisional = i.provisional,
-                overdue = i.overdue, events = i.events, chain = i.chain
+                overdue = i.overdue, events = i.events, chain = i.chain,
+                calendar_version = least(ticket.calendar_version, i.calendar_version)
             FROM unnest($1::int[], $2::bigint[], $3::smallint[], $4::timestamptz[],
-                $5::boolean[], $6::boolean[], $7::int[], $8::int[], $9::bytea[])
-                AS i(office_id, ticket, level, due_at, provisional, overdue, was, events, chain)
+                $5::boolean[], $6::boolean[], $7::int[], $8::int[], $9::bytea[], $27::int[])
+                AS i(office_id, ticket, level, due_at, provisional, overdue, was, events, chain,
+                    calendar_version)
             WHERE ticket.office_id = i.office_id AND ticket.ticket = i.ticket
               AND ticket.events = i.was
             RETURNING 1
@@ -251,6 +256,7 @@ pub async fn write(db: &mut PgConnection, effects: &Effects) -> Result<(), Store
         &effects.tell_data,
         &effects.urgent,
         &effects.not_before,
+        &c.calendar_version,
     )
     .fetch_one(db)
     .await?;

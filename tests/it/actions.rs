@@ -549,7 +549,7 @@ async fn r7_1_two_matters_in_one_conversation_become_two_numbers_and_what_was_sa
     assert!(page.contains("从另一件拆出") && page.contains("原话 昨天 11:00"), "{page}");
     let told = told(&gateway, "spun_off").await;
     assert_eq!((&told[0]["from"], &told[0]["tell_citizen"]), (&json!(FIRST), &json!(true)));
-    assert!(told[0]["text"].as_str().unwrap().contains("编号BCS-2026-000002"), "{told:?}");
+    assert!(told[0]["text"].as_str().unwrap().contains("编号 BCS-2026-000002"), "{told:?}");
     let from = "SELECT spun_off_from FROM ticket WHERE ticket % 1000000000 = 2";
     assert_eq!(number(&gateway.pool, from).await, 2_026_000_000_001);
     // Not twice, and the first one keeps the citizen's ear.

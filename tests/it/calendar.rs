@@ -12,7 +12,7 @@ use intake_gateway::domain::{
     promise::{limit, promise},
 };
 use proptest::prelude::*;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 fn vectors() -> Value {
     serde_json::from_str(include_str!("../fixtures/calendar/deadline_vectors.json")).unwrap()
@@ -283,6 +283,24 @@ fn a7_8_a_pause_gives_back_whole_days() {
         let deadline = calendar.paused_deadline(intake, n, &[pause]);
         assert_eq!(deadline.at, instant(&vector["deadline"]), "{vector}");
     }
+}
+
+#[test]
+fn hours_are_said_as_they_are_on_each_working_day() {
+    let said = |week: Value| {
+        let from: NaiveDate = "2026-06-01".parse().unwrap();
+        let week: Week = serde_json::from_value(week).unwrap();
+        WorkingCalendar::national().sessions_from(from, week).build().hours_said(from)
+    };
+    let (whole, short) = (json!(["08:30-11:30", "13:00-16:30"]), json!(["09:00-12:00"]));
+    let week =
+        |fri: &Value| json!({ "mon": whole, "tue": whole, "wed": whole, "thu": whole, "fri": fri });
+    let same = "办公时间：工作日 8:30-11:30、13:00-16:30。";
+    assert_eq!(said(week(&whole)), same);
+    let short_friday = "办公时间：周一至周四 8:30-11:30、13:00-16:30，周五 9:00-12:00。";
+    assert_eq!(said(week(&short)), short_friday);
+    let no_friday = "办公时间：周一至周四 8:30-11:30、13:00-16:30。";
+    assert_eq!(said(week(&json!([]))), no_friday);
 }
 
 #[test]

@@ -110,9 +110,11 @@ async fn r7_d_three_unanswered_tries_at_three_times_propose_that_nobody_was_reac
     it_is(&gateway, "2026-11-25 08:31");
     let desk = Desk::login(&gateway, "zhao.min").await;
     assert!(!list(&desk).await.contains("没有要回的电话"), "two times are not three");
-    notes(&desk, ticket, "no_answer").await;
-    let page = list(&desk).await;
-    assert!(page.contains("没有要回的电话"), "{page}");
+    let answer = notes(&desk, ticket, "no_answer").await;
+    let after = format!("{LIST}&done=unreachable&of={ticket}");
+    assert_eq!(answer.headers["location"], after);
+    let page = desk.get(&after).await.text();
+    assert!(page.contains("没有要回的电话") && page.contains("不再列入待回拨"), "{page}");
     let csrf = desk.csrf().await;
     desk.post(&format!("/desk/tickets/{ticket}/claim"), &[("csrf", &csrf)]).await;
     let page = desk.get(&format!("/desk/tickets/{ticket}")).await.text();

@@ -4,7 +4,7 @@
 use crate::support::{
     Spec, TestGateway, at,
     gateway::{Answer, account_text, number_in},
-    number, redis_url, until,
+    number, redis_url, sql, until, waiting_for_a_lock,
 };
 use chrono::{DateTime, TimeDelta, Utc};
 use futures::future::join_all;
@@ -616,7 +616,7 @@ async fn rd3_2_who_is_in_danger_is_told_that_somebody_is_told_now() {
     // Nobody is reached but who looks at the desk: nothing is promised.
     let alone = Spec::at(at("2026-11-28 22:14")).start().await;
     let reply = says(&alone, "再拖下去我就跳楼", "1").await;
-    assert!(!reply.contains("通知值班领导") && reply.contains("110"), "{reply}");
+    assert!(!reply.contains("通知带班领导") && reply.contains("110"), "{reply}");
     alone.stop().await;
     let gateway = Spec::at(at("2026-11-28 22:14"))
         .with(
@@ -626,7 +626,7 @@ async fn rd3_2_who_is_in_danger_is_told_that_somebody_is_told_now() {
         .start()
         .await;
     let reply = says(&gateway, "再拖下去我就跳楼", "1").await;
-    assert!(reply.starts_with("您说的情况紧急，我们马上通知值班领导"), "{reply}");
+    assert!(reply.starts_with("您说的情况紧急，我们马上通知带班领导"), "{reply}");
     assert!(reply.contains("BCS-2026-000001"), "{reply}");
     assert_eq!(says(&gateway, "再拖下去我就跳楼", "1").await, reply);
     assert!(!says(&gateway, "社保卡的事", "2").await.contains("紧急"));
@@ -749,7 +749,7 @@ async fn what_was_asked_for_and_came_is_not_demanded_again() {
     let asked = says(&gateway, "进度", "2").await;
     assert!(asked.contains("等您补充：身份证复印件"), "{asked}");
     let came = sends(&gateway, &photo(gateway.clock.now(), "3")).await;
-    assert!(came.contains("经办人查看后"), "{came}");
+    assert!(came.contains("工作人员查看后"), "{came}");
     let stands = says(&gateway, "进度", "4").await;
     assert!(stands.contains("您补充的已经收到") && !stands.contains("等您补充"), "{stands}");
     // Asked for something else: what came before is not it.
@@ -896,6 +896,61 @@ impl Dice {
         self.0 ^= self.0 << 17;
         self.0 % sides
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_says_it_is_the_old_matter_after_it_was_taken_up_again_reads_its_own_date() {
+    let gateway = open_day().await;
+    says(&gateway, "社保卡办不下来", "1").await;
+    close(&gateway, 1).await;
+    gateway.clock.set(at("2026-11-24 16:28"));
+    says(&gateway, "卡还是没有拿到", "2").await;
+    let office = gateway.app.offices.get(gateway.office).unwrap();
+    let (level, now) = (intake_gateway::domain::level::Level::Duty, gateway.clock.now());
+    let limit = intake_gateway::domain::promise::reopened(&office.calendar, level, now);
+    change(&gateway, 1, |_| (), |t| t.reopen("重新办理", limit).unwrap()).await;
+    // A limit that began now would end a day later.
+    gateway.clock.set(at("2026-11-24 16:31"));
+    let reply = says(&gateway, "1", "3").await;
+    assert!(reply.contains("BCS-2026-000001 重新办理"), "{reply}");
+    assert!(reply.contains("最晚11月25日（周三）16:30前"), "{reply}");
+    let told = "SELECT count(*) FROM outbox WHERE kind = 'reopened'";
+    assert_eq!(number(&gateway.pool, told).await, 0, "staff did it themselves");
+    assert_eq!(messages(&gateway, 1).await, 2);
+    is_sound(&gateway).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_follows_a_command_within_one_batch_waits_for_it() {
+    let gateway = open_day().await;
+    says(&gateway, "楼道的灯坏了", "1").await;
+    let mut blocker = gateway.pool.begin().await.unwrap();
+    sql(&mut blocker, "SELECT FROM register FOR UPDATE").await;
+    let under_way = async {
+        let sends =
+            [("oOther", "水费", "2"), (CITIZEN, "新诉求", "3"), (CITIZEN, "社保卡办不下来", "4")];
+        let gateway = &gateway;
+        let sends = sends.into_iter().enumerate().map(|(before, (openid, text, id))| async move {
+            // Each stands in the queue before the next one comes.
+            until("it is its turn", async || {
+                before == 0
+                    || (waiting_for_a_lock(&gateway.pool).await == 1
+                        && gateway.app.intake.waiting() == before - 1)
+            })
+            .await;
+            gateway.wechat(openid, text, id).await.reply()
+        });
+        join_all(sends).await
+    };
+    let freed = async {
+        until("both wait", async || gateway.app.intake.waiting() == 2).await;
+        blocker.rollback().await.unwrap();
+    };
+    let (replies, ()) = tokio::join!(under_way, freed);
+    assert!(replies[1].contains("另登记一件"), "{replies:?}");
+    assert_eq!(number_in(&replies[2]), "BCS-2026-000003", "{replies:?}");
+    assert_eq!((messages(&gateway, 1).await, messages(&gateway, 3).await), (1, 1));
+    is_sound(&gateway).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

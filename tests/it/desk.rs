@@ -220,7 +220,7 @@ async fn an_empty_queue_says_when_the_next_session_begins() {
     let gateway = Spec::at(at("2026-11-24 12:00")).start().await;
     let desk = Desk::login(&gateway, "zhao.min").await;
     let page = desk.get("/desk").await.text();
-    assert!(page.contains("现在没有待办。下一个办公时段今天 13:00开始。"), "{page}");
+    assert!(page.contains("现在没有待办。下一个办公时段今天 13:00 开始。"), "{page}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -681,7 +681,7 @@ async fn the_quarantine_is_shown_escaped_and_can_be_emptied() {
         303
     );
     let page = desk.get("/desk/quarantine").await.text();
-    assert!(page.contains("已忽略"));
+    assert!(page.contains("已忽略（赵敏，"), "{page}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -693,7 +693,8 @@ async fn what_was_not_delivered_is_shown_first_and_sent_again_by_a_click() {
     sql(&mut db, "UPDATE notice SET state = 'dead', last_error = 'HTTP 403'").await;
     let desk = Desk::login(&gateway, "zhao.min").await;
     let page = desk.get("/desk/notices").await.text();
-    assert!(page.contains("没有送达") && page.contains("再发一次") && page.contains("HTTP 403"));
+    assert!(page.contains("没有送达") && page.contains("再发一次"), "{page}");
+    assert!(page.contains("对方没有收下（403），请管理员检查这个通知方式的设置"), "{page}");
     let csrf = desk.csrf().await;
     let id = number(&gateway.pool, "SELECT notice_id FROM notice").await;
     assert_eq!(

@@ -124,6 +124,39 @@ async fn what_one_gateway_guesses_and_another_has_changed_is_noticed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn r7_1_a_guess_that_is_wrong_of_one_register_leaves_no_gap_in_another() {
+    let one = Spec::at(at("2026-01-01 09:10")).with("intake.writers = 1").start().await;
+    let two = Spec::at(at("2026-01-01 09:10")).on(&one.database_url).start().await;
+    let before = at("2025-12-31 09:10");
+    let send = |gateway: &TestGateway, id: &str, received_at| {
+        let (app, office, message) =
+            (gateway.app.clone(), gateway.office, submission(id, "灯坏了"));
+        tokio::spawn(async move { app.intake.accept_at(office, message, received_at).await })
+    };
+    let now = one.clock.now();
+    // The first gateway knows how both registers stand, until the second one goes on in the newer.
+    for (gateway, id, received_at) in [(&one, "a", before), (&one, "b", now), (&two, "c", now)] {
+        send(gateway, id, received_at).await.unwrap().unwrap();
+    }
+    let mut blocker = one.pool.begin().await.unwrap();
+    sql(&mut blocker, "SELECT FROM register WHERE year = 2025 FOR UPDATE").await;
+    let first = send(&one, "d", before);
+    until("the first is under way", async || waiting_for_a_lock(&one.pool).await == 1).await;
+    let batch = [send(&one, "e", before), send(&one, "f", now)];
+    until("a batch of both years waits", async || one.app.intake.waiting() == 2).await;
+    blocker.rollback().await.unwrap();
+    first.await.unwrap().unwrap();
+    for sent in batch {
+        sent.await.unwrap().unwrap();
+    }
+    let last = async |year| {
+        number(&one.pool, &format!("SELECT last FROM register WHERE year = {year}")).await
+    };
+    assert_eq!((last(2025).await, last(2026).await), (3, 3));
+    assert_eq!(crate::verify::faults(&one).await, Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn poison_in_a_batch_goes_to_the_quarantine_and_its_neighbours_go_through() {
     let gateway = Spec::at(at("2026-11-24 09:10")).with("intake.writers = 1").start().await;
     let mut db = gateway.pool.acquire().await.unwrap();

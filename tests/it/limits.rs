@@ -52,7 +52,7 @@ async fn s07_a_body_that_trickles_is_given_up() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn s08_an_oversize_body_is_refused_without_being_read() {
+async fn s08_an_oversize_body_is_refused_and_its_sender_reads_so() {
     let gateway = gateway("").await;
     for path in ["/channels/wechat/main", "/channels/hotline/pbx1", "/desk/login"] {
         let body = vec![b'a'; 300_000];

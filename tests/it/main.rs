@@ -17,6 +17,7 @@ mod calendar_change;
 mod call_back;
 mod calls;
 mod citizen;
+mod commands;
 mod conversation;
 mod desk;
 mod exchanges;

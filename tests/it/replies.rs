@@ -726,7 +726,7 @@ async fn when_all_paths_fail_the_ticket_says_whom_to_telephone_and_what_to_say()
     let page = desk.get(&path).await.text();
     assert!(page.contains("请打电话告诉群众") && page.contains("tel:13900001234"), "{page}");
     assert!(page.contains("已有结果：卡已制好。"), "{page}");
-    assert!(page.contains("HTTP 400"), "{page}");
+    assert!(page.contains("对方没有收下（400），请管理员检查"), "{page}");
     let csrf = desk.csrf().await;
     let reply = number(&world.gateway.pool, "SELECT min(reply_id) FROM reply").await;
     let form = format!("{path}/replies/{reply}/called");
@@ -802,7 +802,7 @@ async fn officers_words_go_at_any_hour_and_what_happens_by_itself_waits_for_the_
         ("2026-11-25 07:59", 1, ""),
         ("2026-11-25 08:00", 2, "已登记"),
         ("2026-11-25 08:29", 2, ""),
-        ("2026-11-25 08:30", 3, "已报中心班子督办，最晚11月27日（周五）16:30前答复您"),
+        ("2026-11-25 08:30", 3, "已报请中心领导处理，最晚11月27日（周五）16:30前答复您"),
     ] {
         world.gateway.clock.set(at(time));
         world.step().await;
@@ -952,5 +952,31 @@ async fn who_wrote_while_the_database_was_away_is_told_the_number_once() {
         .await;
     world.step().await;
     assert_eq!(world.told().len(), 2, "once for each time that the number was promised");
+    // Who is told in the morning only is told, though the matter waits for them by then; no date.
+    world.later(1).await;
+    proxy.cut();
+    world.standin.act(&world.openid, Act::Text("材料这就补".to_owned())).await;
+    world.gateway.clock.set(at("2026-11-28 23:50"));
+    proxy.mend();
+    until("it is drained", async || world.gateway.app.spool.standing().await.unwrap().waiting == 0)
+        .await;
+    world.step().await;
+    assert_eq!(world.told().len(), 2, "not in the night");
+    let mut db = world.gateway.pool.acquire().await.unwrap();
+    sql(
+        &mut db,
+        "UPDATE ticket SET state = 'awaiting_citizen', state_data =
+            '{\"missing\": \"身份证\", \"until\": \"2026-12-02T08:30:00Z\", \"units\": []}'",
+    )
+    .await;
+    drop(db);
+    world.gateway.clock.set(at("2026-11-29 08:01"));
+    world.step().await;
+    world.step().await;
+    let told = world.told();
+    let text = &told.last().unwrap().text;
+    assert_eq!(told.len(), 3, "{told:?}");
+    assert!(text.contains("您发来的内容已登记，编号 BCS-2026-000001"), "{text}");
+    assert!(text.contains("我们会尽快答复您") && !text.contains("12月1日"), "{text}");
     world.gateway.stop().await;
 }

@@ -89,6 +89,10 @@ async fn rd4_2_every_kind_of_tampering_is_named() {
         ),
         ("UPDATE ticket SET unit = 1 WHERE ticket % 10 = 3", "unit is not what the trail says"),
         (
+            "UPDATE ticket SET cause = 'staff' WHERE ticket % 10 = 3",
+            "cause is not what the trail says",
+        ),
+        (
             "INSERT INTO in_hand SELECT 1, 'unit', 1, urgency, due_at, ticket FROM ticket",
             "is not in the lists that it belongs in",
         ),

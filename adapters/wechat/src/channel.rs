@@ -131,11 +131,14 @@ impl Account {
     }
 }
 
+/// What the account says of the window, as it is at the moment: hours and telephone change.
+pub type WordsNow = Arc<dyn Fn() -> Arc<ServiceWords> + Send + Sync>;
+
 /// An official account as a way in.
 pub struct WechatChannel {
     account: Account,
     keys: Option<Keys>,
-    words: Arc<ServiceWords>,
+    words: WordsNow,
 }
 
 /// How to answer: with which key and nonce, and to whom.
@@ -184,18 +187,19 @@ const BODY_LIMIT: usize = 64 * 1024;
 const FORBIDDEN: u16 = 403;
 
 impl WechatChannel {
-    /// A way in for this account. The settings have been checked.
+    /// A way in for this account. The settings have been checked; `words` are asked for with every
+    /// message.
     ///
     /// # Errors
     /// As [`Account::check`].
-    pub fn new(account: Account, words: ServiceWords) -> Result<Self, AccountError> {
+    pub fn new(account: Account, words: WordsNow) -> Result<Self, AccountError> {
         account.check()?;
         let key = |secret: &Option<SecretString>| {
             secret.as_ref().and_then(|secret| Key::parse(secret.expose_secret()))
         };
         let keys = key(&account.encoding_aes_key)
             .map(|current| Keys { current, previous: key(&account.encoding_aes_key_previous) });
-        Ok(Self { account, keys, words: Arc::new(words) })
+        Ok(Self { account, keys, words })
     }
 
     fn source(&self) -> String {
@@ -310,7 +314,7 @@ impl WechatChannel {
             Content::Message { .. } => match self.submission(&inbound, xml) {
                 Some(submission) => Ok(self.submit(submission, to)),
                 // A message that says nothing: an empty text.
-                None => says(self.words.how_to_report()),
+                None => says((self.words)().how_to_report()),
             },
             Content::Event(event) => match event.kind {
                 EventKind::Click | EventKind::Subscribe { .. } | EventKind::Scan { .. } => {
@@ -322,9 +326,9 @@ impl WechatChannel {
                             Ok(self.submit(submission, to))
                         }
                         None if matches!(event.kind, EventKind::Subscribe { .. }) => {
-                            says(self.words.welcome())
+                            says((self.words)().welcome())
                         }
-                        None => says(self.words.how_to_report()),
+                        None => says((self.words)().how_to_report()),
                     }
                 }
                 EventKind::Unknown => {
@@ -337,7 +341,7 @@ impl WechatChannel {
                 let kept = self.quarantined(inbound.identity(), "unknown_type", xml);
                 Ok(match kept {
                     Verified::Quarantine(item, _) => {
-                        Verified::Quarantine(item, to.answer(self.words.kept_for_staff(), now))
+                        Verified::Quarantine(item, to.answer((self.words)().kept_for_staff(), now))
                     }
                     other => other,
                 })
@@ -346,7 +350,7 @@ impl WechatChannel {
     }
 
     fn submit(&self, submission: Submission, to: Correspondent) -> Verified {
-        let words = Arc::clone(&self.words);
+        let words = (self.words)();
         let meaning = submission.meaning.clone();
         let respond = Box::new(move |outcome: &Outcome, now: DateTime<Utc>| match outcome {
             Outcome::Durable { kept, receipt, .. } => to.answer(words.receipt(*kept, receipt), now),

@@ -29,5 +29,5 @@ pub mod sender;
 mod words;
 pub mod xml;
 
-pub use channel::{Account, AccountError, Mode, WechatChannel};
+pub use channel::{Account, AccountError, Mode, WechatChannel, WordsNow};
 pub use words::ServiceWords;

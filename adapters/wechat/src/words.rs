@@ -162,7 +162,7 @@ impl ServiceWords {
             }
             Said::NotWithdrawn { number } => format!("好的，{number} 继续办理。"),
             Said::SameMatter { number, of } => {
-                format!("已记下：{number} 说的就是 {of} 那件事，经办人会放在一起办理。")
+                format!("已记下：{number} 说的就是 {of} 那件事，工作人员会放在一起办理。")
             }
             Said::NoFiles { number, page: link } => {
                 let then = match (number, link) {
@@ -209,7 +209,7 @@ impl ServiceWords {
         let late = !receipt.provisional && receipt.due_at <= receipt.received_at;
         let due = if late {
             // A date in the past is no promise, and to repeat it is an insult.
-            "您的反映已超过承诺日期，我们已报上级督办，会尽快答复".to_owned()
+            "您的反映已超过承诺日期，我们已报告上级领导，会尽快答复".to_owned()
         } else if receipt.provisional {
             "答复日期要等国务院公布放假安排后才能确定，我们会尽快办理".to_owned()
         } else {
@@ -219,7 +219,7 @@ impl ServiceWords {
         // The relay tells them as soon as this is answered; a promise of Monday would be cruel here.
         let alarm = match (receipt.alarms, receipt.alarm_reaches) {
             (true, true) => {
-                "您说的情况紧急，我们马上通知值班领导。有生命危险时，请立即拨打 110 或 120。"
+                "您说的情况紧急，我们马上通知带班领导。有生命危险时，请立即拨打 110 或 120。"
             }
             (true, false) => {
                 "您说的情况紧急，请不要只在这里等：有生命危险时，请立即拨打 110 或 120。"
@@ -247,10 +247,10 @@ impl ServiceWords {
                 )
             }
             Kept::AppendedWhileWaiting => {
-                format!("已收到，补充到您的反映 {number}。经办人查看后接着办理。")
+                format!("已收到，补充到您的反映 {number}。工作人员查看后接着办理。")
             }
             Kept::AppendedAfterAnswer => format!(
-                "已收到，补充到您的反映 {number}，经办人会看到。这件事已经答复过，还没评价的，请回复“评价”告诉我们是否满意。"
+                "已收到，补充到您的反映 {number}，工作人员会看到。这件事已经答复过，还没评价的，请回复“评价”告诉我们是否满意。"
             ),
             Kept::Appended => format!("已收到，补充到您的反映 {number}。{due}。"),
         };
@@ -275,7 +275,7 @@ fn page(what: &str, link: Option<&str>) -> String {
 /// Where a matter stands, in one sentence.
 fn stands(standing: &Standing) -> String {
     let due = if standing.late {
-        "已超过承诺日期，我们已报上级督办，会尽快答复".to_owned()
+        "已超过承诺日期，我们已报告上级领导，会尽快答复".to_owned()
     } else if standing.provisional {
         "答复日期要等国务院公布放假安排后才能确定".to_owned()
     } else {
@@ -284,7 +284,7 @@ fn stands(standing: &Standing) -> String {
     match standing.state.as_str() {
         "registered" => format!("已登记，等待办理，{due}"),
         "awaiting_citizen" => match &standing.missing {
-            Some(_) if standing.came => "您补充的已经收到，等经办人查看".to_owned(),
+            Some(_) if standing.came => "您补充的已经收到，等工作人员查看".to_owned(),
             Some((missing, until)) if standing.late => {
                 let missing = briefly(missing);
                 format!("等您补充：{missing}，原定{}前，已经过了，还能补，请尽快", said(*until))
@@ -308,7 +308,7 @@ fn clock(at: DateTime<Utc>) -> String {
     format!("{}:{:02}", local.hour(), local.minute())
 }
 
-/// `11月30日(周一)8:30`: a date is always told with its weekday.
+/// `11月30日（周一）8:30`: a date is always told with its weekday.
 fn said(at: DateTime<Utc>) -> String {
     let local = at.with_timezone(&china());
     let weekday = match local.weekday() {

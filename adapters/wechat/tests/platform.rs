@@ -763,7 +763,7 @@ fn channel() -> Arc<WechatChannel> {
         timestamp_window_s: 600,
         api: None,
     };
-    Arc::new(WechatChannel::new(account, ServiceWords::default()).unwrap())
+    Arc::new(WechatChannel::new(account, Arc::new(|| Arc::new(ServiceWords::default()))).unwrap())
 }
 
 #[tokio::test]

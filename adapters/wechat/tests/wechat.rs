@@ -7,7 +7,7 @@ use intake_contract::{
     conformance::{Delivery, Peer, run, through},
 };
 use intake_wechat::{
-    Account, Mode, ServiceWords, WechatChannel,
+    Account, Mode, ServiceWords, WechatChannel, WordsNow,
     crypto::{Key, signature},
     message::{Content, EventKind, Inbound, Message},
     receipt::{Consented, Delivered},
@@ -16,6 +16,7 @@ use intake_wechat::{
     xml::Element,
 };
 use serde_json::Value;
+use std::sync::Arc;
 
 fn vectors() -> Value {
     serde_json::from_str(include_str!("fixtures/wechat_vectors.json")).expect("JSON")
@@ -47,12 +48,17 @@ fn account(mode: Mode) -> Account {
 }
 
 fn channel(mode: Mode) -> WechatChannel {
-    let words = ServiceWords {
+    let words = words_now(ServiceWords {
         office_name: "反映窗口".to_owned(),
         opening_hours: "办公时间：工作日 8:30-11:30、13:00-16:30。".to_owned(),
         phone: None,
-    };
+    });
     WechatChannel::new(account(mode), words).expect("sound settings")
+}
+
+fn words_now(words: ServiceWords) -> WordsNow {
+    let words = Arc::new(words);
+    Arc::new(move || Arc::clone(&words))
 }
 
 fn parameter<'a>(query: &'a str, name: &str) -> Option<&'a str> {
@@ -600,7 +606,7 @@ fn replies_are_byte_for_byte_what_others_send() {
 
 #[test]
 fn the_token_before_is_taken_and_an_empty_one_is_no_token() {
-    let words = ServiceWords::default();
+    let words = words_now(ServiceWords::default());
     let settings = account(Mode::Safe);
     let now = DateTime::UNIX_EPOCH + TimeDelta::days(20_000);
     let (key, old) = (text(&vectors()["account"], "encoding_aes_key").to_owned(), "old_token_2025");
@@ -665,7 +671,7 @@ fn who_writes_after_the_limit_is_not_promised_a_date_in_the_past() {
     let words = Platform::sender().open(&String::from_utf8_lossy(&answer.body)).expect("opens");
     assert_eq!(
         words.content,
-        "已收到，补充到您的反映 BCS-2026-000001。您的反映已超过承诺日期，我们已报上级督办，会尽快答复。"
+        "已收到，补充到您的反映 BCS-2026-000001。您的反映已超过承诺日期，我们已报告上级领导，会尽快答复。"
     );
 }
 

@@ -211,12 +211,6 @@ impl WorkingCalendar {
         notice::embedded().into_iter().fold(Builder::default(), Builder::notice)
     }
 
-    /// A calendar without any notice: everything is a forecast.
-    #[must_use]
-    pub fn unannounced() -> Builder {
-        Builder::default()
-    }
-
     /// The version that dates computed with it carry.
     #[must_use]
     pub fn version(&self) -> i32 {
@@ -425,13 +419,33 @@ impl WorkingCalendar {
     /// When somebody is there, as a sentence for citizens; the sessions of the week of `date`.
     #[must_use]
     pub fn hours_said(&self, date: NaiveDate) -> String {
+        const DAYS: [(Weekday, &str); 5] = [
+            (Weekday::Mon, "周一"),
+            (Weekday::Tue, "周二"),
+            (Weekday::Wed, "周三"),
+            (Weekday::Thu, "周四"),
+            (Weekday::Fri, "周五"),
+        ];
         let week = self.week(date);
-        let said: Vec<String> = week
-            .of(Weekday::Mon)
-            .iter()
-            .map(|s| format!("{}-{}", s.start().format("%-H:%M"), s.end().format("%-H:%M")))
+        // Days in a row with the same sessions are said together.
+        let runs = DAYS.chunk_by(|(one, _), (next, _)| week.of(*one) == week.of(*next));
+        let said: Vec<String> = runs
+            .filter_map(|run| {
+                let ((first, from), (_, to)) = (run.first()?, run.last()?);
+                let sessions = week.of(*first);
+                let said: Vec<String> = sessions
+                    .iter()
+                    .map(|s| format!("{}-{}", s.start().format("%-H:%M"), s.end().format("%-H:%M")))
+                    .collect();
+                let days = match run.len() {
+                    1 => (*from).to_owned(),
+                    5 => "工作日".to_owned(),
+                    _ => format!("{from}至{to}"),
+                };
+                (!said.is_empty()).then(|| format!("{days} {}", said.join("、")))
+            })
             .collect();
-        format!("办公时间：工作日 {}。", said.join("、"))
+        format!("办公时间：{}。", said.join("，"))
     }
 
     /// The last day that is a fact.

@@ -54,7 +54,7 @@ fn step(event: &EventRow, whole: &Whole, now: DateTime<Utc>) -> Option<Step> {
             of(title, None, false)
         }
         Happened::Claimed { .. } => of("窗口已受理，由专人负责到底".to_owned(), None, false),
-        Happened::Referred { .. } => of("已转交有关股室办理".to_owned(), None, false),
+        Happened::Referred { .. } => of("已转交有关科室办理".to_owned(), None, false),
         Happened::Raised { to, due_at, provisional, .. } => {
             let whom = match to {
                 Level::PartyGroup => "局党组",
@@ -62,7 +62,7 @@ fn step(event: &EventRow, whole: &Whole, now: DateTime<Utc>) -> Option<Step> {
             };
             of(format!("已交{whom}研究，{}", answer_by(&due_at, provisional)), None, false)
         }
-        Happened::Overdue { .. } => of("超过了答应您的日期，已报上级督办".to_owned(), None, false),
+        Happened::Overdue { .. } => of("超过了答应您的日期，已报告上级领导".to_owned(), None, false),
         Happened::DateMoved { timer, from, to, provisional, .. } if from != to => {
             let title = if timer == TimerKind::FollowUp.as_str() {
                 format!("放假安排有变动，改为{}开始办理", said(to, now))
@@ -82,9 +82,9 @@ fn step(event: &EventRow, whole: &Whole, now: DateTime<Utc>) -> Option<Step> {
         }
         Happened::Resumed { .. } => of("材料收到，继续办理".to_owned(), None, false),
         Happened::SpunOff { into, .. } => {
-            of(format!("您说到的另一件事已单独登记，编号{into}"), None, false)
+            of(format!("您说到的另一件事已单独登记，编号 {into}"), None, false)
         }
-        Happened::SpunOffFrom { from } => of(format!("由您的反映{from}分出"), None, false),
+        Happened::SpunOffFrom { from } => of(format!("由您的反映 {from} 分出"), None, false),
         Happened::Resolved { outcome: Outcome::Withdrawn, .. } => {
             of("您撤回了这件反映".to_owned(), None, false)
         }

@@ -99,7 +99,7 @@ pub(super) fn promise(
         false => format!("我们{}开始办理。", said(at, now)),
     });
     if row.overdue || row.due_at <= now {
-        let answer = "已超过答应您的日期，很抱歉。我们已报上级督办，会尽快答复您。".to_owned();
+        let answer = "已超过答应您的日期，很抱歉。我们已报告上级领导，会尽快答复您。".to_owned();
         return Some(Promise { starts, answer, why: Vec::new() });
     }
     if row.provisional {
@@ -131,7 +131,7 @@ fn reasons(
     // After a pause or a reopening the days are counted from another day.
     says.push(match moved {
         true => format!("期限暂停或者重新算过，相当于从{day}算起，当天不算，下一个工作日起算 {counted} 个工作日。"),
-        false => format!("{day}受理，当天不算，从下一个工作日起算 {counted} 个工作日。"),
+        false => format!("从{day}起算，当天不算，再数 {counted} 个工作日。"),
     });
     let came = if moved { why.received_day } else { wording::day_of(row.registered_at) };
     let before = came

@@ -355,6 +355,7 @@ pub(super) async fn act(
             // Who speaks with the citizen writes on the ticket; else the next one is called.
             let (became, list) = match (act, written.get("answer")) {
                 ("call_back", "reached") => ("reached", false),
+                ("call_back", _) if done.gave_up => ("unreachable", written.has("from", "list")),
                 ("call_back", answer) => {
                     (Answer::parse(answer).map_or(act, Answer::as_str), written.has("from", "list"))
                 }
@@ -474,6 +475,9 @@ pub(super) fn done(name: &str) -> Option<&'static str> {
         "busy" => "已记下：占线。过一会儿再打，时间见“稍后再打”。",
         "no_answer" => {
             "已记下：无人接听。下一次在下一个办公时段再打；三次不同时间都没有人接，就可以按“多次联系不上”办结。"
+        }
+        "unreachable" => {
+            "已记下：三次不同时间都没有人接，不再列入待回拨。请打开这一件，按“多次联系不上”办结；记错了可以在那里放回。"
         }
         "wrong_number" => "已记下：空号，或者不是本人，不再列入待回拨。记错了可以在这一件上放回。",
         "contact" => "已更正姓名、电话。以后的短信和回拨用新的号码。",

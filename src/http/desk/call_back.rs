@@ -182,7 +182,7 @@ pub(super) async fn show(
         true => "有新的来电会自动出现在这里。".to_owned(),
         false => {
             let next = office.calendar.next_open(now).value;
-            format!("下一个办公时段{}开始。", wording::moment(next, now))
+            format!("下一个办公时段{} 开始。", wording::moment(next, now))
         }
     };
     let noted = RegisterNumber::parse(&query.of, &office.prefix).ok();

@@ -54,8 +54,49 @@ impl Line {
             to: row.recipients.join("、"),
             at: wording::moment(at, now),
             at_exact: wording::exact(at),
-            error: row.last_error.filter(|_| state != "sent"),
+            error: row.last_error.map(|says| in_words(&says)),
         }
+    }
+}
+
+/// What a way of telling said, as the officer reads it: what it means, and what to do. What is in
+/// Chinese already stays.
+pub(super) fn in_words(says: &str) -> String {
+    if !says.is_ascii() && !says.starts_with(MISSED) {
+        return says.to_owned();
+    }
+    let means = match says {
+        "no answer in time" | "the mail server did not answer in time" => "对方没有按时回应",
+        "no connection" | "the connection broke" => "连不上对方",
+        "the answer is too long" | "the answer broke off" | "the answer is not the robot's" => {
+            "对方的回应看不懂，请管理员检查这个通知方式的地址"
+        }
+        "no such way is configured any more" => "这个通知方式已从配置中去掉",
+        "all of them are told the same and more by another notice" => "已合并到另一条通知",
+        "nobody who is told has an e-mail address, and `to` is empty" => {
+            "要通知的人没有登记邮箱，请管理员补上"
+        }
+        "the message could not be composed" | "the message could not be addressed" => {
+            "邮件写不成，请管理员检查邮箱地址"
+        }
+        _ => match (says.strip_prefix(MISSED), says) {
+            (Some(names), _) => return format!("没有通知到：{}", names.replace(", ", "、")),
+            (None, _) if says.starts_with("the mail server") => {
+                return format!("邮件服务器没有收下{}，请管理员检查", number_in(says));
+            }
+            _ => return format!("对方没有收下{}，请管理员检查这个通知方式的设置", number_in(says)),
+        },
+    };
+    means.to_owned()
+}
+
+const MISSED: &str = "not told: ";
+
+/// The code that stands at the end, in brackets.
+fn number_in(says: &str) -> String {
+    match says.rsplit(' ').next().filter(|code| code.bytes().all(|b| b.is_ascii_digit())) {
+        Some(code) => format!("（{code}）"),
+        None => String::new(),
     }
 }
 

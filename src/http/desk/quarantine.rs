@@ -26,7 +26,7 @@ struct Line {
     reason: &'static str,
     content: String,
     open: bool,
-    state: &'static str,
+    state: String,
     ticket: Option<String>,
     at: String,
     at_exact: String,
@@ -63,10 +63,15 @@ impl Line {
             reason,
             content,
             open: item.state == "open",
-            state: match item.state.as_str() {
-                "open" => "待处理",
-                "replayed" => "已重新受理",
-                _ => "已忽略",
+            state: match (item.state.as_str(), &item.handled) {
+                ("open", _) => "待处理".to_owned(),
+                (state, handled) => {
+                    let what = if state == "replayed" { "已重新受理" } else { "已忽略" };
+                    let by = handled
+                        .as_ref()
+                        .map(|(by, at)| format!("（{by}，{}）", wording::moment(*at, now)));
+                    format!("{what}{}", by.unwrap_or_default())
+                }
             },
             ticket: item.ticket.map(|ticket| ticket.display(prefix)),
             at: wording::moment(item.received_at, now),

@@ -83,7 +83,7 @@ impl View {
             Self::Overdue => "已逾期",
             Self::Resolved => "待评价",
             Self::All => "全部",
-            Self::Closed => "已办结",
+            Self::Closed => "已销号",
         }
     }
 
@@ -343,7 +343,6 @@ struct QueuePage {
     section: &'static str,
     views: Vec<ViewLink>,
     view: &'static str,
-    /// None in a view of one channel.
     channels: Vec<Choice>,
     levels: Vec<Choice>,
     /// None in an office without units.
@@ -403,7 +402,6 @@ pub(super) async fn page(
     let rows = found.rows.iter().map(|row| Row::new(row, &frame.office.prefix, now)).collect();
     let views = links(view, &counts);
     let channels = ChannelKind::ALL.map(|kind| (kind.as_str().to_owned(), kind.label().to_owned()));
-    let channels = channels.to_vec();
     let levels = Level::ALL.map(|level| {
         (level.number().to_string(), format!("{} 级 {}", level.number(), level.label()))
     });
@@ -412,7 +410,7 @@ pub(super) async fn page(
         section: "queue",
         views,
         view: view.key(),
-        channels: choices("全部渠道", &query.channel, channels),
+        channels: choices("全部渠道", &query.channel, channels.to_vec()),
         levels: choices("全部级别", &query.level, levels.to_vec()),
         filtered: query.is_filtered(),
         first: after.map(|_| query.address(view, None)),
@@ -472,12 +470,15 @@ fn nothing(view: View, query: &QueueQuery, frame: &Frame, now: DateTime<Utc>) ->
         "有新的反映会自动出现在这里。".to_owned()
     } else {
         let next = frame.office.calendar.next_open(now).value;
-        format!("下一个办公时段{}开始。", wording::moment(next, now))
+        format!("下一个办公时段{} 开始。", wording::moment(next, now))
     };
     match view {
         View::Today => format!("现在没有待办。{opens}"),
         View::Overdue => "没有逾期的反映，很好。".to_owned(),
         View::Mine => format!("您名下没有在办的反映。{opens}"),
+        View::Soon => "24 小时内没有到期的反映。".to_owned(),
+        View::Resolved => "没有等群众评价的反映。答复办结以后会列在这里。".to_owned(),
+        View::Closed => "还没有销号的反映。".to_owned(),
         _ => format!("这里没有反映。{opens}"),
     }
 }

@@ -1,7 +1,7 @@
 //! What the citizen of a ticket was told, and whom somebody has to telephone.
 
 use super::{
-    Failure, must_receive,
+    Failure, must_receive, notices,
     session::{Csrf, LoggedIn},
 };
 use crate::{
@@ -54,7 +54,10 @@ impl Telling {
             id: row.id.0,
             state: row.state.clone(),
             status: status(row, now),
-            words: words.spoken(),
+            words: match link {
+                Some(_) => words.written(),
+                None => words.spoken(),
+            },
             at: wording::moment(row.ended_at.unwrap_or(row.created_at), now),
             at_exact: wording::exact(row.ended_at.unwrap_or(row.created_at)),
             tried: row.attempts.iter().filter_map(|one| unsuccessful(one, now)).collect(),
@@ -102,8 +105,10 @@ fn unsuccessful(attempt: &AttemptRow, now: DateTime<Utc>) -> Option<String> {
     let why = match (attempt.outcome.as_str(), lost) {
         (_, Some(lost)) => lost.to_owned(),
         ("taken", None) => return None,
-        ("under_way", None) => "正在发送".to_owned(),
-        (_, None) => attempt.says.clone().unwrap_or_else(|| "没有成功".to_owned()),
+        ("under_way", None) => return None,
+        (_, None) => {
+            attempt.says.as_deref().map_or_else(|| "没有成功".to_owned(), notices::in_words)
+        }
     };
     let code = attempt.code.map(|code| format!("（{code}）")).unwrap_or_default();
     let at = wording::moment(attempt.began_at, now);

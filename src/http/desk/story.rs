@@ -172,7 +172,7 @@ fn who(event: &EventRow) -> String {
 
 fn attachment(attachment: &Attachment) -> String {
     let what = match attachment.kind {
-        AttachmentKind::Image => "图片",
+        AttachmentKind::Image => "照片",
         AttachmentKind::Voice => "录音",
         AttachmentKind::Video => "视频",
         AttachmentKind::Location => "位置",
@@ -180,7 +180,7 @@ fn attachment(attachment: &Attachment) -> String {
         AttachmentKind::File => "文件",
     };
     match &attachment.label {
-        Some(label) => format!("{what}:{label}"),
+        Some(label) => format!("{what}：{label}"),
         None => what.to_owned(),
     }
 }

@@ -291,7 +291,7 @@ impl PlatformError {
         ) || matches!(self.trouble, Trouble::Http(status) if status >= 500)
     }
 
-    /// What only an administrator can mend, in a sentence; the health page and an alarm say it.
+    /// What only an administrator can mend, in a sentence; the log and the commands say it.
     #[must_use]
     pub fn for_the_administrator(&self) -> Option<String> {
         Some(match self.trouble {
