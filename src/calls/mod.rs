@@ -340,16 +340,16 @@ async fn complete_caller(
         return Ok(());
     };
     let Some((group, round)) = &call.group else { return Ok(()) };
+    let thread = thread_name(group, *round);
     let unknown = store::within(WITHIN, async {
         let mut db = app.pool.acquire().await?;
-        store::call::lacks_phone(&mut db, key.office, ticket).await
+        store::call::lacks_phone(&mut db, key.office, ticket, &thread).await
     });
     if !unknown.await? {
         return Ok(());
     }
     let id = format!("caller:{}", key.call);
     let words = words::caller(call);
-    let thread = thread_name(group, *round);
     submit(app, key, None, submission(call, id, thread, words, Vec::new(), raw), now).await?;
     Ok(())
 }

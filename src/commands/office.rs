@@ -42,7 +42,8 @@ pub enum Command {
         /// From when the limits of levels 3 and 5 run: registration or hand_up (R6).
         #[arg(long, value_parser = limits)]
         limits_run_from: Option<LimitsRunFrom>,
-        /// Words that mark a message as an emergency (RD3.2), with commas; in place of those before.
+        /// Words that mark a message as an emergency (RD3.2), with commas or 、 between them; in place of
+        /// those before.
         #[arg(long)]
         urgent_words: Option<String>,
     },
@@ -118,29 +119,34 @@ pub async fn run(command: Command, config: &Config) -> Result<ExitCode, StartErr
             );
         }
         Command::Set { code, phone, limits_run_from, urgent_words } => {
-            let offices = store::office::load_all(&mut db).await.map_err(failed)?;
             let id = find(&mut db, &code).await?;
-            let office = offices.into_iter().find(|office| office.id == id);
-            let mut policy = office.map(|office| office.policy).unwrap_or_default();
-            if phone.is_none() && limits_run_from.is_none() && urgent_words.is_none() {
+            let mut changes = serde_json::Map::new();
+            if let Some(phone) = phone {
+                let phone = Some(phone).filter(|phone| !phone.is_empty());
+                changes.insert("phone".to_owned(), phone.into());
+            }
+            if let Some(from) = limits_run_from {
+                let from = serde_json::to_value(from).unwrap_or_default();
+                changes.insert("limits_run_from".to_owned(), from);
+            }
+            if let Some(words) = urgent_words {
+                let words = words.split([',', '，', '、', ';', '；']).map(str::trim);
+                let words: Vec<&str> = words.filter(|word| !word.is_empty()).collect();
+                if words.is_empty() {
+                    return Err(StartError::new("--urgent-words needs at least one word"));
+                }
+                WordList::new(words.iter().copied()).map_err(|error| {
+                    StartError::caused("these words cannot be looked for", error)
+                })?;
+                changes.insert("urgent_words".to_owned(), words.into());
+            }
+            if changes.is_empty() {
                 return Err(StartError::new(
                     "say what to change: --phone, --limits-run-from or --urgent-words",
                 ));
             }
-            if let Some(phone) = phone {
-                policy.phone = Some(phone).filter(|phone| !phone.is_empty());
-            }
-            if let Some(from) = limits_run_from {
-                policy.limits_run_from = from;
-            }
-            if let Some(words) = urgent_words {
-                let words = words.split([',', '，']).map(str::trim).filter(|word| !word.is_empty());
-                policy.urgent_words = WordList::new(words).map_err(|error| {
-                    StartError::caused("these words cannot be looked for", error)
-                })?;
-            }
-            let policy = serde_json::to_value(&policy).unwrap_or_default();
-            store::office::set_policy(&mut db, id, &policy).await.map_err(failed)?;
+            let policy = store::office::change_policy(&mut db, id, &changes.into()).await;
+            let policy = policy.map_err(failed)?;
             println!("office {code} now has {policy}");
         }
         Command::List => {

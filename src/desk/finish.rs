@@ -8,7 +8,7 @@ use crate::{
         register::RegisterNumber,
         ticket::{NotAllowed, Outcome, State},
     },
-    store,
+    store, wording,
 };
 use chrono::NaiveDate;
 use serde::Deserialize;
@@ -46,6 +46,30 @@ pub enum Ending {
     },
 }
 
+impl Ending {
+    /// Whether this outcome is what was asked for; a day that was not named is any.
+    fn is(&self, outcome: &Outcome, prefix: &str) -> bool {
+        match (self, outcome) {
+            (Self::Solved, Outcome::Solved)
+            | (Self::Guided, Outcome::Guided)
+            | (Self::OutOfScope, Outcome::OutOfScope)
+            | (Self::Withdrawn, Outcome::Withdrawn)
+            | (Self::Unreachable, Outcome::Unreachable) => true,
+            (
+                Self::ConditionallyAccepted { missing, until: day },
+                Outcome::ConditionallyAccepted { missing: asked, until },
+            ) => missing.trim() == asked && day.is_none_or(|day| wording::day_of(*until) == day),
+            (Self::Refused { basis }, Outcome::Refused { basis: written }) => {
+                basis.trim() == written
+            }
+            (Self::Duplicate { of }, Outcome::Duplicate { of: other }) => {
+                RegisterNumber::parse(of, prefix).is_ok_and(|of| of.display(prefix) == *other)
+            }
+            _ => false,
+        }
+    }
+}
+
 /// R7.2: answers a matter. The opinion is for the register, the answer for the citizen, who is told
 /// it; without words of its own it is the opinion.
 ///
@@ -61,8 +85,8 @@ pub async fn resolve(
     let answer = text(answer.unwrap_or_default())?;
     let answer = if answer.is_empty() { opinion.clone() } else { answer };
     let same = |h: &Happened| match h {
-        Happened::Resolved { opinion: o, answer: a, .. } => {
-            *o == opinion && a.as_ref() == Some(&answer)
+        Happened::Resolved { opinion: o, answer: a, outcome } => {
+            *o == opinion && a.as_ref() == Some(&answer) && ending.is(outcome, &deed.office.prefix)
         }
         _ => false,
     };

@@ -9,7 +9,8 @@ use crate::{
         ticket::{Cause, NewLimit, NotAllowed},
         timer::TimerKind,
     },
-    store, wording,
+    store::{self, StoreError},
+    wording,
 };
 use chrono::NaiveDate;
 use intake_contract::LIMITS;
@@ -39,8 +40,12 @@ pub async fn ask(
     by_day: Option<NaiveDate>,
 ) -> Result<Done, DeskError> {
     let missing = text(missing)?;
-    let same =
-        |h: &Happened| matches!(h, Happened::AwaitingCitizen { missing: m, .. } if *m == missing);
+    let same = |h: &Happened| match h {
+        Happened::AwaitingCitizen { missing: m, until } => {
+            *m == missing && by_day.is_none_or(|day| wording::day_of(*until) == day)
+        }
+        _ => false,
+    };
     let Found::New(mut work) = deed.begin(same).await? else { return Ok(Done::default()) };
     let until = until(deed.office, by_day, work.now)?;
     let happened = work.locked.ticket.await_citizen(&missing, until)?;
@@ -122,11 +127,16 @@ pub async fn correct_contact(deed: Deed<'_>, name: &str, phone: &str) -> Result<
     if phone.as_deref().is_some_and(|phone| !intake_counter::is_phone(phone)) {
         return Err(DeskError::NoPhone);
     }
-    let same = |h: &Happened| matches!(h, Happened::ContactCorrected);
-    let Found::New(mut work) = deed.begin(same).await? else { return Ok(Done::default()) };
-    work.write(&Happened::ContactCorrected).await?;
-    let (office, number) = (work.locked.office, work.locked.number);
     let of = (name.as_deref(), phone.as_deref());
+    let (pool, office, number) = (deed.pool, deed.office.id, deed.ticket);
+    let same = |h: &Happened| matches!(h, Happened::ContactCorrected);
+    let Found::New(mut work) = deed.begin(same).await? else {
+        // The trail does not repeat what was written: the row says whether it was the same.
+        let mut db = pool.acquire().await.map_err(StoreError::from)?;
+        let there = store::ticket::has_contact(&mut db, office, number, of).await?;
+        return if there { Ok(Done::default()) } else { Err(DeskError::Changed) };
+    };
+    work.write(&Happened::ContactCorrected).await?;
     store::ticket::correct_contact(&mut work.transaction, office, number, of).await?;
     work.commit().await
 }

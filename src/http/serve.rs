@@ -148,7 +148,7 @@ impl Drop for Seat {
 }
 
 /// Says who asks: the connection's address, or behind a trusted proxy the right-most address that
-/// is none of ours (S24).
+/// is none of ours (S24). What is no address ends the search: what stands before it may be anybody's.
 fn introduce(request: &mut Request, connected: IpAddr, limits: &Limits) {
     let mut peer = connected;
     if limits.trusted.contains(&peer) {
@@ -158,8 +158,9 @@ fn introduce(request: &mut Request, connected: IpAddr, limits: &Limits) {
             .iter()
             .filter_map(|value| value.to_str().ok())
             .flat_map(|value| value.split(','))
-            .filter_map(|address| address.trim().parse::<IpAddr>().ok());
+            .map(|address| address.trim().parse::<IpAddr>());
         for hop in forwarded.collect::<Vec<_>>().into_iter().rev() {
+            let Ok(hop) = hop else { break };
             peer = hop;
             if !limits.trusted.contains(&hop) {
                 break;

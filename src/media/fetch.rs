@@ -203,8 +203,8 @@ impl Fetcher {
         store::within(CALL_WITHIN, async {
             let mut db = self.pool.acquire().await?;
             match next {
-                Ok(at) => rows::put_off(&mut db, claimed.key, at, &says).await?,
-                Err(lost) => rows::give_up(&mut db, claimed.key, lost, &says).await?,
+                Ok(at) => rows::put_off(&mut db, claimed, at, &says).await?,
+                Err(lost) => rows::give_up(&mut db, claimed, lost, &says).await?,
             }
             Ok::<_, StoreError>(if next.is_ok() { "put_off" } else { "given_up" })
         })

@@ -51,6 +51,9 @@ pub async fn remove_old(
                 continue;
             }
             let messages = rows::remove_recordings(&mut transaction, of, ticket, now).await?;
+            if messages.is_empty() {
+                continue; // another replica was faster
+            }
             removed += messages.len();
             let happened = Happened::RecordingsRemoved { messages, days };
             store::ticket::write(&mut transaction, &mut locked, Actor::Gateway, &happened, now)

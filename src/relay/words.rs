@@ -157,7 +157,10 @@ fn facts(office: &Office, effect: &Effect, now: DateTime<Utc>) -> String {
     let computed =
         effect.data.get("computed").and_then(|at| serde_json::from_value(at.clone()).ok());
     if let (true, Some(computed)) = (effect.kind == "date_kept", computed) {
-        facts.push_str(&format!("；按变动后的工作日历应为{}前，请决定是否提前", said(computed)));
+        facts.push_str(&format!(
+            "；按变动后的日历和期限规定应为{}前，请决定是否提前",
+            said(computed)
+        ));
     }
     if lands_in_half_closure(office, effect) {
         facts.push_str("；当天半天停办，请带班领导决定");

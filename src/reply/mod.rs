@@ -348,11 +348,9 @@ impl Replies {
                     facts["asks"] = (!stands.named).into();
                 }
                 // Who was answered from the spool without a number is told it, however the matter
-                // stands by then; a date only while one is promised.
+                // stands by then; an answer is promised only while one is owed.
                 let promised = facts.get("wrote_at").is_some();
-                if promised && !stands.state.is_pressing() {
-                    (facts["due_at"], facts["follow_up_at"]) = Default::default();
-                }
+                facts["owed"] = stands.state.is_pressing().into();
                 stands.state.is_pressing()
                     || (promised && !matches!(stands.state, State::Closed { .. }))
             }

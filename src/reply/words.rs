@@ -113,8 +113,13 @@ pub fn words(
                 Some(true) => "方便的话，请回复您的姓名和电话，不影响办理。",
                 _ => "",
             };
-            let body =
-                format!("您好，您发来的内容已登记，编号 {number}。{starts}{promised}。{contact}");
+            let owed = facts.get("owed").and_then(Value::as_bool).unwrap_or(true);
+            let body = match owed {
+                true => format!(
+                    "您好，您发来的内容已登记，编号 {number}。{starts}{promised}。{contact}"
+                ),
+                false => format!("您好，您发来的内容已登记，编号 {number}。"),
+            };
             ("已登记", body, "您发来的内容已登记".to_owned(), date)
         }
         Telling::Claimed => {

@@ -229,6 +229,9 @@ impl Log {
     /// Writes entries behind the others; what is kept is on the disk when this returns. All of them
     /// share one wait for the disk.
     pub(super) fn append(&mut self, entries: &[Vec<u8>]) -> Vec<Result<(), NotKept>> {
+        if self.places.is_empty() && self.length > 0 {
+            self.begin_anew();
+        }
         let mut whole = Vec::new();
         let mut places = Vec::new();
         let mut kept: Vec<Result<(), NotKept>> = entries
@@ -288,14 +291,21 @@ impl Log {
             self.places.pop_front();
         }
         if self.places.is_empty() && self.length > 0 {
-            // Should a crash bring it back: what is done again finds itself done. So does what a
-            // disk that fails now leaves there; the next one that is done tries it again.
-            match self.file.set_len(0).and_then(|()| self.file.sync_all()) {
-                Ok(()) => self.length = 0,
-                Err(error) => tracing::error!(error = %error, "the spool's file cannot be emptied"),
-            }
+            self.begin_anew();
         }
         self.places.is_empty()
+    }
+
+    /// Empties the file. Should a crash bring back what was in it: what is done again finds itself
+    /// done. So does what a disk that fails now leaves there, until it can be tried again.
+    fn begin_anew(&mut self) {
+        let emptied = self.file.set_len(0).and_then(|()| {
+            self.length = 0;
+            self.file.sync_all()
+        });
+        if let Err(error) = emptied {
+            tracing::error!(error = %error, "the spool's file cannot be emptied");
+        }
     }
 
     /// So many others went through while this one did not; how many in all.

@@ -236,7 +236,10 @@ impl Spool {
             return false;
         }
         open.becomes(State::Away, State::Draining);
-        let Some(entries) = open.with(|log| log.oldest(AT_A_TIME)).await else { return false };
+        let Some(entries) = open.with(|log| log.oldest(AT_A_TIME)).await else {
+            open.becomes(State::Draining, State::Away);
+            return false;
+        };
         if entries.is_empty() {
             // All of it is done, and only the state was not told.
             open.leave(Vec::new()).await;

@@ -299,7 +299,8 @@ pub async fn spoken_between(
     begins: &str,
     (from, to): (DateTime<Utc>, DateTime<Utc>),
 ) -> Result<Option<String>, StoreError> {
-    // The last character of all sorts behind every key that begins so.
+    // The last character of all sorts behind every key that begins so: keys are compared by their
+    // bytes (migration 27).
     let end = format!("{begins}\u{10ffff}");
     Ok(sqlx::query_scalar!(
         "SELECT call_key FROM call WHERE office_id = $1 AND source = $2
@@ -540,7 +541,7 @@ pub async fn expect_upload(
     Ok(expected.rows_affected() > 0)
 }
 
-/// Whether nobody has given this open ticket a telephone number.
+/// Whether this ticket, which the thread still grows, was given no telephone number by anybody.
 ///
 /// # Errors
 /// [`StoreError`].
@@ -548,12 +549,14 @@ pub async fn lacks_phone(
     db: &mut PgConnection,
     office: OfficeId,
     ticket: RegisterNumber,
+    thread: &str,
 ) -> Result<bool, StoreError> {
     Ok(sqlx::query_scalar!(
         r#"SELECT EXISTS (SELECT FROM ticket WHERE office_id = $1 AND ticket = $2
-               AND citizen_phone IS NULL AND is_open) AS "lacks!""#,
+               AND citizen_phone IS NULL AND is_open AND grows AND thread = $3) AS "lacks!""#,
         office.0,
-        ticket.as_i64()
+        ticket.as_i64(),
+        thread
     )
     .fetch_one(db)
     .await?)

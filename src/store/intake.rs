@@ -333,8 +333,9 @@ pub async fn begin_years(
     Ok(())
 }
 
-/// Locks what a batch rests on until the end of the transaction: the registers, the open tickets of
-/// its threads and what is remembered of them. What [`look`] then finds still holds at [`write`].
+/// Locks what a batch rests on until the end of the transaction: the registers and the open tickets
+/// of its threads. The registers of the years beside as well: of one citizen's turns around New Year
+/// each has one of them. What [`look`] then finds still holds at [`write`].
 ///
 /// # Errors
 /// [`StoreError`].
@@ -345,7 +346,7 @@ pub async fn lock(db: &mut PgConnection, arrivals: &[Arrival<'_>]) -> Result<(),
     sqlx::query!(
         "SELECT 1 AS one FROM register r WHERE EXISTS (
              SELECT FROM unnest($1::int[], $2::int[]) AS i(office_id, year)
-             WHERE i.office_id = r.office_id AND i.year = r.year)
+             WHERE i.office_id = r.office_id AND r.year BETWEEN i.year - 1 AND i.year + 1)
          ORDER BY r.office_id, r.year FOR UPDATE OF r",
         &offices,
         &years
@@ -358,17 +359,6 @@ pub async fn lock(db: &mut PgConnection, arrivals: &[Arrival<'_>]) -> Result<(),
          JOIN ticket t ON t.office_id = i.office_id AND t.thread = i.thread AND t.is_open
              AND t.grows AND t.thread IS NOT NULL
          ORDER BY t.office_id, t.ticket FOR UPDATE OF t",
-        &offices,
-        &threads as &[Option<&str>]
-    )
-    .fetch_all(&mut *db)
-    .await?;
-    // Of another year's register as well: what is held for a citizen is one row's count.
-    sqlx::query!(
-        "SELECT 1 AS one FROM (
-             SELECT DISTINCT office_id, thread FROM unnest($1::int[], $2::text[]) AS i(office_id, thread)) i
-         JOIN conversation c ON c.office_id = i.office_id AND c.thread = i.thread
-         ORDER BY c.office_id, c.thread FOR UPDATE OF c",
         &offices,
         &threads as &[Option<&str>]
     )

@@ -177,38 +177,40 @@ pub async fn claim(
     .transpose()
 }
 
-/// Puts the next try off.
+/// Puts the next try off, unless it is to be fetched from elsewhere by now.
 ///
 /// # Errors
 /// [`StoreError`].
 pub async fn put_off(
     db: &mut PgConnection,
-    key: Key,
+    Claimed { key, reference, .. }: &Claimed,
     until: DateTime<Utc>,
     says: &str,
 ) -> Result<(), StoreError> {
     sqlx::query!(
         "UPDATE media SET next_try_at = $5, says = $6
-         WHERE office_id = $1 AND ticket = $2 AND seq = $3 AND n = $4 AND state = 'waiting'",
+         WHERE office_id = $1 AND ticket = $2 AND seq = $3 AND n = $4 AND state = 'waiting'
+             AND reference = $7",
         key.office.0,
         key.ticket.as_i64(),
         key.seq,
         key.n,
         until,
-        says
+        says,
+        reference
     )
     .execute(db)
     .await?;
     Ok(())
 }
 
-/// Gives it up.
+/// Gives it up, unless it is to be fetched from elsewhere by now.
 ///
 /// # Errors
 /// [`StoreError`].
 pub async fn give_up(
     db: &mut PgConnection,
-    key: Key,
+    Claimed { key, reference, .. }: &Claimed,
     lost: Lost,
     says: &str,
 ) -> Result<(), StoreError> {
@@ -219,13 +221,15 @@ pub async fn give_up(
     };
     sqlx::query!(
         "UPDATE media SET state = $5, next_try_at = NULL, says = $6
-         WHERE office_id = $1 AND ticket = $2 AND seq = $3 AND n = $4 AND state = 'waiting'",
+         WHERE office_id = $1 AND ticket = $2 AND seq = $3 AND n = $4 AND state = 'waiting'
+             AND reference = $7",
         key.office.0,
         key.ticket.as_i64(),
         key.seq,
         key.n,
         state,
-        says
+        says,
+        reference
     )
     .execute(db)
     .await?;

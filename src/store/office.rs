@@ -79,23 +79,23 @@ pub async fn create(
     Ok(OfficeId(id))
 }
 
-/// Puts an office's policy in the place of the one before, and brings open dates to it.
+/// Changes these settings of an office's policy, and brings open dates to it; returns all of it.
 ///
 /// # Errors
 /// [`StoreError`].
-pub async fn set_policy(
+pub async fn change_policy(
     db: &mut PgConnection,
     office: OfficeId,
-    policy: &serde_json::Value,
-) -> Result<(), StoreError> {
-    let done = sqlx::query!(
-        "UPDATE office SET policy = $2, calendar_version = calendar_version + 1 WHERE office_id = $1",
+    changes: &serde_json::Value,
+) -> Result<serde_json::Value, StoreError> {
+    Ok(sqlx::query_scalar!(
+        "UPDATE office SET policy = policy || $2, calendar_version = calendar_version + 1
+         WHERE office_id = $1 RETURNING policy",
         office.0,
-        policy
+        changes
     )
-    .execute(db)
-    .await?;
-    super::changed("office", &done, 1)
+    .fetch_one(db)
+    .await?)
 }
 
 /// Enters a unit, or finds it by name.

@@ -883,6 +883,29 @@ pub async fn correct_contact(
     super::changed("ticket", &done, 1)
 }
 
+/// Whether a ticket has exactly this name and telephone.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn has_contact(
+    db: &mut PgConnection,
+    office: OfficeId,
+    ticket: RegisterNumber,
+    (name, phone): (Option<&str>, Option<&str>),
+) -> Result<bool, StoreError> {
+    Ok(sqlx::query_scalar!(
+        r#"SELECT EXISTS (SELECT FROM ticket WHERE office_id = $1 AND ticket = $2
+               AND citizen_name IS NOT DISTINCT FROM $3
+               AND citizen_phone IS NOT DISTINCT FROM $4) AS "has!""#,
+        office.0,
+        ticket.as_i64(),
+        name,
+        phone
+    )
+    .fetch_one(db)
+    .await?)
+}
+
 /// How many messages a ticket has.
 ///
 /// # Errors

@@ -220,6 +220,10 @@ async fn what_is_taken_up_again_or_joined_to_another_matter_waits_as_before() {
     let page = list(&desk).await;
     assert_eq!(order(&page), [one], "whoever waited waits there");
     assert!(page.contains("13900005678"), "{page}");
+    // Joined by mistake: taken up again, it can be called, by its own telephone.
+    act(two, "reopen", &[("reason", "并错了")]).await;
+    assert!(order(&list(&desk).await).contains(&two.to_owned()));
+    assert_eq!(notes(&desk, two, "busy").await.status, 303);
     is_sound(&gateway).await;
     gateway.stop().await;
 }

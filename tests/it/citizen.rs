@@ -633,6 +633,12 @@ async fn s20_a_number_is_guarded_whoever_asks() {
         find(&format!("203.0.113.{host}"), "88", "9999").await;
     }
     assert_eq!(find("203.0.113.20", "88", "1234").await, 429);
+    // What a proxy writes that is no address ends the search: before it anything may stand.
+    for host in 1..=30 {
+        let made_up = format!("198.51.100.{host}, 203.0.113.9:51234");
+        assert_eq!(find(&made_up, &format!("{}", 100 + host), "9999").await, 404, "{made_up}");
+    }
+    assert_eq!(find("198.51.100.99, 203.0.113.9:51234", "200", "9999").await, 429);
     // Addresses are forgotten once nobody counts them.
     gateway.clock.set(gateway.clock.now() + TimeDelta::minutes(61));
     intake_gateway::housekeeping::tidy(&gateway.app).await.unwrap();
@@ -966,6 +972,9 @@ async fn r7_2_an_officer_puts_name_and_telephone_right_and_the_trail_does_not_re
     assert_eq!(wrong.status, 422);
     assert!(wrong.text().contains("电话号码不对"), "{}", wrong.text());
     assert_eq!(send("13700001234").await.status, 303);
+    assert_eq!(send("13700001234").await.status, 303, "the same form again");
+    let other = send("13700009999").await;
+    assert_eq!(other.status, 409, "from a page of before: {}", other.text());
     let ticket = gateway.api("/tickets/BCS-2026-000001").await.json();
     assert_eq!(ticket["citizen"], serde_json::json!({ "name": "王小芳", "phone": "13700001234" }));
     let told =

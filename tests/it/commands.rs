@@ -24,7 +24,7 @@ async fn what_an_office_decides_is_set_and_a_running_gateway_follows() {
     let set = |arguments: &[&str]| {
         intake(&gateway, &[&["office", "set", "--code", &office.code], arguments].concat())
     };
-    let (code, says, wrong) = set(&["--phone", "024-7000 0000", "--urgent-words", "煤气, 爆炸"]);
+    let (code, says, wrong) = set(&["--phone", "024-7000 0000", "--urgent-words", "煤气、 爆炸"]);
     assert_eq!((code, wrong.as_str()), (Some(0), ""), "{says}");
     assert!(says.contains("024-7000 0000") && says.contains("爆炸"), "{says}");
     until("the gateway says the new telephone", async || {
@@ -41,6 +41,8 @@ async fn what_an_office_decides_is_set_and_a_running_gateway_follows() {
     );
     let (code, says, _) = set(&["--phone", ""]);
     assert!(code == Some(0) && !says.contains("024"), "{says}");
+    let (code, _, says) = set(&["--urgent-words", "，"]);
+    assert!(code == Some(1) && says.contains("at least one word"), "{says}");
     let (code, _, says) = set(&[]);
     assert!(code == Some(1) && says.contains("say what to change: --phone"), "{says}");
     let (code, _, says) = set(&["--limits-run-from", "handup"]);

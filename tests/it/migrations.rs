@@ -39,3 +39,12 @@ async fn one_that_somebody_else_has_changed_is_left_alone() {
     sql(&mut db, "UPDATE _sqlx_migrations SET checksum = '\\x00' WHERE version = 10").await;
     assert!(migrate(&pool).await.is_err());
 }
+
+#[tokio::test]
+async fn keys_of_calls_are_compared_as_written_whatever_language_the_database_sorts_by() {
+    // Which languages a test's machine has is anybody's guess; what the columns say is not.
+    let pool = PgPool::connect(&database().await).await.unwrap();
+    let as_written = "SELECT count(*) FROM information_schema.columns
+                      WHERE column_name = 'call_key' AND collation_name = 'C'";
+    assert_eq!(number(&pool, as_written).await, 2);
+}

@@ -367,9 +367,12 @@ impl<'a> Parts<'a> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_recording_that_is_brought_along_is_kept_before_its_sender_is_answered() {
     let audio = fixture("msg0002.gsm");
-    for event_first in [true, false] {
+    // Longer than a key is, and with blanks around it, as well.
+    let long = "r".repeat(130);
+    for (event_first, id) in [(true, "r1"), (false, "r1"), (true, &long), (true, " r1 ")] {
         let gateway = night().start().await;
-        let parts = Parts { event_first, ..Parts::of(&audio) };
+        let mut parts = Parts { event_first, ..Parts::of(&audio) };
+        parts.event = parts.event.replace("\"r1\"", &format!("\"{id}\""));
         let first = parts.send(&gateway).await;
         assert_eq!(first.status, 202, "{}", first.text());
         let lies = "SELECT count(*) FROM citizen_upload u JOIN media m ON m.state = 'waiting' \

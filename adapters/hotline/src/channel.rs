@@ -1,4 +1,7 @@
-use crate::{event::Voicemail, signature::fits};
+use crate::{
+    event::{Voicemail, recording_key},
+    signature::fits,
+};
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use intake_contract::{
@@ -137,7 +140,8 @@ impl HotlineChannel {
         Submission {
             channel: ChannelKind::Hotline,
             source: self.name(),
-            source_id: voicemail.recording_id,
+            // As the call's recording is known by.
+            source_id: recording_key(&voicemail.recording_id),
             // One recording is one matter: who called again is seen by the number.
             thread: None,
             occurred_at: plausible.then_some(voicemail.started_at),

@@ -65,9 +65,9 @@ fn step(event: &EventRow, whole: &Whole, now: DateTime<Utc>) -> Option<Step> {
         Happened::Overdue { .. } => of("超过了答应您的日期，已报告上级领导".to_owned(), None, false),
         Happened::DateMoved { timer, from, to, provisional, .. } if from != to => {
             let title = if timer == TimerKind::FollowUp.as_str() {
-                format!("放假安排有变动，改为{}开始办理", said(to, now))
+                format!("放假安排或办理期限有变动，改为{}开始办理", said(to, now))
             } else {
-                format!("放假安排有变动，{}", answer_by(&to, provisional))
+                format!("放假安排或办理期限有变动，{}", answer_by(&to, provisional))
             };
             of(title, None, false)
         }

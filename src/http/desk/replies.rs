@@ -48,16 +48,14 @@ impl Telling {
     ) -> Self {
         let link = links.url(office.id, ticket, row.created_at);
         // On the telephone there is no page below.
-        let link = link.as_deref().filter(|_| !matches!(row.state.as_str(), "call" | "called"));
+        let on_telephone = matches!(row.state.as_str(), "call" | "called");
+        let link = link.as_deref().filter(|_| !on_telephone);
         let words = reply::words(office, ticket, row.kind, &row.facts, link, row.created_at);
         Self {
             id: row.id.0,
             state: row.state.clone(),
             status: status(row, now),
-            words: match link {
-                Some(_) => words.written(),
-                None => words.spoken(),
-            },
+            words: if on_telephone { words.spoken() } else { words.written() },
             at: wording::moment(row.ended_at.unwrap_or(row.created_at), now),
             at_exact: wording::exact(row.ended_at.unwrap_or(row.created_at)),
             tried: row.attempts.iter().filter_map(|one| unsuccessful(one, now)).collect(),

@@ -239,11 +239,16 @@ fn title(happened: &Happened, units: &[Unit], now: DateTime<Utc>) -> String {
                 let now = if *p { "改为暂定" } else { "由暂定转为确定" };
                 format!("{what}{}{now}", say(to))
             } else {
-                format!("工作日历变动，{what}由{}调整为{}{}", say(from), say(to), provisional(p))
+                format!(
+                    "工作日历或期限规定变动，{what}由{}调整为{}{}",
+                    say(from),
+                    say(to),
+                    provisional(p)
+                )
             }
         }
         Happened::DateKept { kept, computed, .. } => format!(
-            "工作日历变动后应为{}，为不让期限突然提前，仍保留{}，请带班领导决定",
+            "工作日历或期限规定变动后应为{}，为不让期限突然提前，仍保留{}，请带班领导决定",
             say(computed),
             say(kept)
         ),
