@@ -49,6 +49,7 @@ pub enum Ending {
 impl Ending {
     /// Whether this outcome is what was asked for; a day that was not named is any.
     fn is(&self, outcome: &Outcome, prefix: &str) -> bool {
+        let same = |given: &str, kept: &String| text(given).is_ok_and(|given| given == *kept);
         match (self, outcome) {
             (Self::Solved, Outcome::Solved)
             | (Self::Guided, Outcome::Guided)
@@ -58,10 +59,8 @@ impl Ending {
             (
                 Self::ConditionallyAccepted { missing, until: day },
                 Outcome::ConditionallyAccepted { missing: asked, until },
-            ) => missing.trim() == asked && day.is_none_or(|day| wording::day_of(*until) == day),
-            (Self::Refused { basis }, Outcome::Refused { basis: written }) => {
-                basis.trim() == written
-            }
+            ) => same(missing, asked) && day.is_none_or(|day| wording::day_of(*until) == day),
+            (Self::Refused { basis }, Outcome::Refused { basis: written }) => same(basis, written),
             (Self::Duplicate { of }, Outcome::Duplicate { of: other }) => {
                 RegisterNumber::parse(of, prefix).is_ok_and(|of| of.display(prefix) == *other)
             }

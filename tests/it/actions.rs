@@ -278,6 +278,23 @@ async fn what_cannot_be_done_is_said_on_the_ticket_and_what_was_written_is_kept(
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_same_result_again_is_one_and_another_from_the_page_of_before_is_refused() {
+    let gateway = gateway().await;
+    let zhao = claimed(&gateway, "zhao.min").await;
+    let seen = zhao.seen(FIRST).await;
+    let refused =
+        [("outcome", "refused"), ("opinion", "不符合条件"), ("basis", "《条例》第三条\r\n第二款")];
+    for _ in 0..2 {
+        assert_eq!(zhao.sends(FIRST, "resolve", &seen, &refused).await.status, 303);
+    }
+    let solved = [("outcome", "solved"), ("opinion", "不符合条件")];
+    let other = zhao.sends(FIRST, "resolve", &seen, &solved).await;
+    assert_eq!(other.status, 409, "{}", other.text());
+    assert_eq!(kinds(&ticket(&gateway, FIRST).await), ["registered", "claimed", "resolved"]);
+    assert_eq!(faults(&gateway).await, Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_changed_under_a_form_is_shown_before_it_is_sent_and_a_reminder_is_no_change() {
     let gateway = gateway().await;
     let zhao = claimed(&gateway, "zhao.min").await;
