@@ -43,10 +43,9 @@ impl Check {
     }
 }
 
-/// Whether this process can do its work, and what fails. 503 where nothing
-/// can be kept, without PostgreSQL and without room in the spool, and where PostgreSQL is not set to
-/// keep what was answered. Redis away is said, and costs
-/// lateness of seconds.
+/// Whether this process can do its work, and what fails. 503 where nothing can be kept,
+/// without PostgreSQL and without room in the spool, and where PostgreSQL is not set to keep what was
+/// answered. Redis away is said, and costs lateness of seconds.
 pub async fn ready(State(app): State<Shared>) -> Response {
     let now = app.clock.now();
     let database = async {

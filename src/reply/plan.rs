@@ -3,9 +3,9 @@
 //! Names of effects, as desk actions write them to the outbox, with what stands in `data`:
 //! `claimed` (nothing more), `raised` (`level`, `due_at`, `provisional`; `opinion` when an officer
 //! handed it up, without its words), `awaiting` (`missing`, `until`), `resolved` (`answer`), `said` (`text`),
-//! `reopened` (`level`, `due_at`, `provisional`). Any other effect is told when its `data` has
-//! `"tell_citizen": true` and a `text`, as `registered` of what was registered while nobody waited for an answer;
-//! with `"tell_citizen": false` none is. `number_follows` (`asks`, `wrote_at`) tells the number to who
+//! `reopened` (`level`, `due_at`, `provisional`), `registered` with `"tell_citizen": true`, of what was
+//! registered while nobody waited for an answer. An effect of another kind is told when it has that
+//! and a `text`; with `"tell_citizen": false` none is. `number_follows` (`asks`, `wrote_at`) tells the number to who
 //! was answered from the spool without one.
 
 use super::SMS;

@@ -703,6 +703,10 @@ async fn what_was_not_delivered_is_shown_first_and_sent_again_by_a_click() {
     );
     gateway.app.relay.step().await.unwrap();
     assert!(desk.get("/desk/notices").await.text().contains("已送达"));
+    // Sent, and not to everybody.
+    sql(&mut db, "UPDATE notice SET last_error = 'not told: 钱芳, 李强'").await;
+    let page = desk.get("/desk/notices").await.text();
+    assert!(page.contains("已送达") && page.contains("没有通知到：钱芳、李强"), "{page}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -62,7 +62,10 @@ impl Line {
 /// What a way of telling said, as the officer reads it: what it means, and what to do. What is in
 /// Chinese already stays.
 pub(super) fn in_words(says: &str) -> String {
-    if !says.is_ascii() && !says.starts_with(MISSED) {
+    if let Some(names) = says.strip_prefix("not told: ") {
+        return format!("没有通知到：{}", names.replace(", ", "、"));
+    }
+    if !says.is_ascii() {
         return says.to_owned();
     }
     let means = match says {
@@ -79,18 +82,13 @@ pub(super) fn in_words(says: &str) -> String {
         "the message could not be composed" | "the message could not be addressed" => {
             "邮件写不成，请管理员检查邮箱地址"
         }
-        _ => match (says.strip_prefix(MISSED), says) {
-            (Some(names), _) => return format!("没有通知到：{}", names.replace(", ", "、")),
-            (None, _) if says.starts_with("the mail server") => {
-                return format!("邮件服务器没有收下{}，请管理员检查", number_in(says));
-            }
-            _ => return format!("对方没有收下{}，请管理员检查这个通知方式的设置", number_in(says)),
-        },
+        _ if says.starts_with("the mail server") => {
+            return format!("邮件服务器没有收下{}，请管理员检查", number_in(says));
+        }
+        _ => return format!("对方没有收下{}，请管理员检查这个通知方式的设置", number_in(says)),
     };
     means.to_owned()
 }
-
-const MISSED: &str = "not told: ";
 
 /// The code that stands at the end, in brackets.
 fn number_in(says: &str) -> String {
