@@ -261,6 +261,25 @@ async fn the_number_that_comes_after_the_recording_is_added_to_its_ticket() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_number_of_a_call_whose_ticket_was_joined_into_another_makes_no_ticket() {
+    let gateway = night().with(&vendor()).start().await;
+    let voicemail =
+        r#"{"SessionId":"s1","Timestamp":1795448730,"RecordURL":"http://r.example.com/1.mp3"}"#;
+    tccc(&gateway, "voicemail", voicemail).await;
+    gateway.wechat("oA", "灯坏了", "1").await.reply();
+    let desk = Desk::login(&gateway, "zhao.min").await;
+    let csrf = desk.csrf().await;
+    let form = [("csrf", csrf.as_str()), ("into", "BCS-2026-000002")];
+    assert_eq!(desk.post(&format!("{TICKET}/join"), &form).await.status, 303);
+    let moved = "SELECT count(*) FROM call WHERE ticket % 1000000000 = 2";
+    assert_eq!(number(&gateway.pool, moved).await, 1);
+    let record = r#"{"SessionId":"s1","Direction":"0","Caller":"13900001234","Callee":"12333","StartTimestamp":1795448700,"EndedTimestamp":1795448730,"Duration":30,"EndStatus":106}"#;
+    tccc(&gateway, "cdr", record).await;
+    assert_eq!(tickets(&gateway).await, 2);
+    assert_eq!(crate::verify::faults(&gateway).await, Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn two_gateways_that_hear_the_same_at_once_make_one_ticket() {
     let one = night().with(&freeswitch("")).with(&vendor()).start().await;
     let two = night().with(&freeswitch("")).with(&vendor()).on(&one.database_url).start().await;
