@@ -239,7 +239,7 @@ pub async fn step(app: &App) -> Result<bool, StoreError> {
         rows::claim(&mut *app.pool.acquire().await?, now, now + LEASE).await
     });
     let Some(key) = claimed.await? else { return Ok(false) };
-    settle(app, &key, now).await?;
+    decide(app, &key, now, true).await?;
     Ok(true)
 }
 
@@ -249,6 +249,10 @@ pub async fn step(app: &App) -> Result<bool, StoreError> {
 /// # Errors
 /// [`StoreError`]; it is done again later.
 pub async fn settle(app: &App, key: &Key, now: DateTime<Utc>) -> Result<(), StoreError> {
+    decide(app, key, now, false).await
+}
+
+async fn decide(app: &App, key: &Key, now: DateTime<Utc>, claimed: bool) -> Result<(), StoreError> {
     // Without its source in the settings nobody knows how to read it: it waits for the source.
     let Some(source) = app.sources.of(key.office, &key.source) else { return Ok(()) };
     let Some(office) = app.offices.get(key.office) else { return Ok(()) };
@@ -265,7 +269,6 @@ pub async fn settle(app: &App, key: &Key, now: DateTime<Utc>) -> Result<(), Stor
     let facts = || serde_json::to_vec(&call.facts).unwrap_or_default();
     let raw = Bytes::from(raw.unwrap_or_else(facts));
     let verdict = verdict(&call.facts, &office.calendar, call.spoken_at);
-    let due = columns(source, &office, &call.facts, call.told_at, call.told_at).settle_at;
     match verdict {
         Verdict::Message => {
             let mut told_of = false;
@@ -304,11 +307,11 @@ pub async fn settle(app: &App, key: &Key, now: DateTime<Utc>) -> Result<(), Stor
             }
         }
         Verdict::Missed => {
-            let is_due = due.is_some_and(|at| at <= now);
-            if source.settings.missed_calls != MissedCalls::Off && !is_due {
-                return Ok(()); // its voicemail may be on the way
-            }
-            if source.settings.missed_calls != MissedCalls::Off && call.ticket.is_none() {
+            let wanted = source.settings.missed_calls != MissedCalls::Off;
+            if wanted && call.ticket.is_none() {
+                if !claimed && call.settle_at.is_some_and(|at| at > now) {
+                    return Ok(()); // its voicemail may be on the way
+                }
                 let thread = thread(app, source, &office, key, &call).await?;
                 let words = words::missed(&call);
                 let id = call_id(&key.call);

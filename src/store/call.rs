@@ -27,6 +27,8 @@ pub struct Call {
     pub told_at: DateTime<Utc>,
     /// When the citizen spoke, as far as that can be believed.
     pub spoken_at: DateTime<Utc>,
+    /// When it is settled; `None` when it was, or need not be.
+    pub settle_at: Option<DateTime<Utc>>,
     /// Its thread: calls of one caller, line and closed period, and the round of them.
     pub group: Option<(String, i32)>,
     /// Its ticket.
@@ -157,7 +159,7 @@ pub async fn begin(
 pub async fn lock(db: &mut PgConnection, key: &Key) -> Result<Option<Call>, StoreError> {
     let row = sqlx::query_as!(
         Row,
-        "SELECT facts, told, told_at, spoken_at, call_group, round, ticket FROM call
+        "SELECT facts, told, told_at, spoken_at, settle_at, call_group, round, ticket FROM call
          WHERE office_id = $1 AND source = $2 AND call_key = $3 FOR UPDATE",
         key.office.0,
         key.source,
@@ -175,7 +177,7 @@ pub async fn lock(db: &mut PgConnection, key: &Key) -> Result<Option<Call>, Stor
 pub async fn read(db: &mut PgConnection, key: &Key) -> Result<Option<Call>, StoreError> {
     let row = sqlx::query_as!(
         Row,
-        "SELECT facts, told, told_at, spoken_at, call_group, round, ticket FROM call
+        "SELECT facts, told, told_at, spoken_at, settle_at, call_group, round, ticket FROM call
          WHERE office_id = $1 AND source = $2 AND call_key = $3",
         key.office.0,
         key.source,
@@ -595,7 +597,7 @@ pub async fn of_ticket(
 ) -> Result<Vec<Call>, StoreError> {
     let rows = sqlx::query_as!(
         Row,
-        "SELECT facts, told, told_at, spoken_at, call_group, round, ticket FROM call
+        "SELECT facts, told, told_at, spoken_at, settle_at, call_group, round, ticket FROM call
          WHERE office_id = $1 AND ticket = $2 ORDER BY spoken_at, source, call_key LIMIT 200",
         office.0,
         ticket.as_i64()
@@ -610,6 +612,7 @@ struct Row {
     told: i32,
     told_at: DateTime<Utc>,
     spoken_at: DateTime<Utc>,
+    settle_at: Option<DateTime<Utc>>,
     call_group: Option<String>,
     round: Option<i32>,
     ticket: Option<i64>,
@@ -624,6 +627,7 @@ impl TryFrom<Row> for Call {
             told: row.told,
             told_at: row.told_at,
             spoken_at: row.spoken_at,
+            settle_at: row.settle_at,
             group: row.call_group.zip(row.round),
             ticket: row.ticket.map(number).transpose()?,
         })

@@ -182,6 +182,24 @@ async fn who_calls_one_line_over_two_exchanges_has_one_ticket() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_call_whose_end_is_told_late_still_waits_for_its_voicemail() {
+    let gateway = Spec::at(at("2026-11-23 10:06")).with(&vendor()).start().await;
+    let unsaid = r#"{"SessionId":"s1","Direction":"0","Caller":"13900001234","Callee":"12333","StartTimestamp":1795399500,"EndedTimestamp":1795399530}"#;
+    let record = r#"{"SessionId":"s1","Direction":"0","Caller":"13900001234","Callee":"12333","StartTimestamp":1795399500,"EndedTimestamp":1795399530,"Duration":30,"EndStatus":106}"#;
+    let voicemail = r#"{"SessionId":"s1","Timestamp":1795399530,"RecordURL":"http://r.example.com/1.mp3","EndpointUser":13900001234}"#;
+    tccc(&gateway, "cdr", unsaid).await;
+    a_minute_later(&gateway).await;
+    gateway.clock.set(gateway.clock.now() + chrono::TimeDelta::minutes(5));
+    tccc(&gateway, "cdr", record).await;
+    assert_eq!((calls_of(&gateway).await, tickets(&gateway).await), (1, 0));
+    tccc(&gateway, "voicemail", voicemail).await;
+    a_minute_later(&gateway).await;
+    let one = "SELECT count(*) FROM message WHERE text NOT LIKE '%未接来电%'";
+    assert_eq!((tickets(&gateway).await, number(&gateway.pool, one).await), (1, 1));
+    assert_eq!(number(&gateway.pool, "SELECT count(*) FROM message").await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_voicemail_a_day_after_its_record_joins_the_ticket_of_the_missed_call() {
     let gateway = night().with(&vendor()).start().await;
     let record = r#"{"SessionId":"s1","Direction":"0","Caller":"13900001234","Callee":"12333","StartTimestamp":1795448700,"EndedTimestamp":1795448730,"Duration":30,"EndStatus":106}"#;

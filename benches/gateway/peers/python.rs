@@ -20,34 +20,35 @@ use std::{
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-/// How the peer numbers what it takes in.
+/// How a peer is set up.
 #[derive(Debug, Clone, Copy)]
-enum Numbers {
-    /// From the register's row, as R7.1 demands: what the gateway does.
-    Register,
-    /// From a sequence, with gaps: less than what the gateway does, and the most that the peer can.
-    Sequence,
+struct Setup {
+    /// `register`: from the register's row, as R7.1 demands and the gateway does. `sequence`: with
+    /// gaps, which is less than what the gateway does, and the most that the peer can.
+    numbers: &'static str,
+    /// Connections of each process to the database.
+    pool: usize,
+    says: &'static str,
 }
 
-impl Numbers {
-    const ALL: [Self; 2] = [Self::Register, Self::Sequence];
-
-    /// Connections of each process to the database: what it is fastest with, of 1 to 32.
-    fn pool(self) -> usize {
-        match self {
-            // They wait for one row; more of them only wait longer.
-            Self::Register => 1,
-            Self::Sequence => 16,
-        }
-    }
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::Register => "register",
-            Self::Sequence => "sequence",
-        }
+impl Setup {
+    /// What [`SETUPS`] call what they are fastest with was found by trying 1 to 32.
+    fn name(self) -> String {
+        let Self { numbers, pool, .. } = self;
+        format!("{numbers}-{pool}")
     }
 }
+
+const SETUPS: [Setup; 3] = [
+    // They wait for one row; more of them only wait longer.
+    Setup { numbers: "register", pool: 1, says: "the pool that it is fastest with" },
+    Setup {
+        numbers: "register",
+        pool: 10,
+        says: "the pool that asyncpg makes unless told otherwise",
+    },
+    Setup { numbers: "sequence", pool: 16, says: "the pool that it is fastest with" },
+];
 
 /// One process for each core, as uvicorn's documentation advises.
 const WORKERS: usize = 2;
@@ -60,8 +61,8 @@ pub async fn run(plan: &Plan, server: &str, redis: &str) -> Value {
     // With the role that does what the peer does: it tells nobody, fires no timers, indexes no words.
     let gateway = Gateway::start_as(server, redis, "intake_beside_python", "web").await;
     let mut peers = Vec::new();
-    for numbers in Numbers::ALL {
-        peers.push(Peer::start(&folder, server, numbers).await);
+    for setup in SETUPS {
+        peers.push(Peer::start(&folder, server, setup).await);
     }
     for address in peers.iter().map(|peer| peer.address).chain([gateway.address]) {
         load::run(address, 8, Duration::from_secs(1)).await;
@@ -82,8 +83,8 @@ pub async fn run(plan: &Plan, server: &str, redis: &str) -> Value {
             let idle_cores = meanwhile / plan.cell.as_secs_f64() / peers.len() as f64;
             rounds.push(Round { ours, theirs, idle_cores });
         }
-        for numbers in Numbers::ALL {
-            rows.push(report(connections, numbers, &rounds));
+        for at in 0..SETUPS.len() {
+            rows.push(report(connections, at, &rounds));
         }
     }
     gateway.stop(true).await;
@@ -92,7 +93,7 @@ pub async fn run(plan: &Plan, server: &str, redis: &str) -> Value {
 
 struct Round {
     ours: (Figures, Costs),
-    /// In the order of [`Numbers::ALL`].
+    /// In the order of [`SETUPS`].
     theirs: Vec<Cell>,
     /// What the gateway took of a core while a peer was measured: its relay works on.
     idle_cores: f64,
@@ -105,8 +106,9 @@ struct Cell {
     postgres_us: f64,
 }
 
-fn report(connections: usize, numbers: Numbers, rounds: &[Round]) -> Value {
-    let theirs = |round: &Round| round.theirs[numbers as usize];
+fn report(connections: usize, at: usize, rounds: &[Round]) -> Value {
+    let Setup { numbers, pool, says } = SETUPS[at];
+    let theirs = |round: &Round| round.theirs[at];
     let of = |what: &dyn Fn(&Round) -> f64| Spread::of(rounds.iter().map(what));
     let rate = [of(&|r| r.ours.0.per_second), of(&|r| theirs(r).figures.per_second)];
     let p50 = [of(&|r| r.ours.0.p50_ms), of(&|r| theirs(r).figures.p50_ms)];
@@ -117,7 +119,7 @@ fn report(connections: usize, numbers: Numbers, rounds: &[Round]) -> Value {
     let p99_ratio = of(&|r| theirs(r).figures.p99_ms / r.ours.0.p99_ms);
     let cpu_ratio = of(&|r| theirs(r).peer_us / r.ours.1.gateway_us);
     println!("\n{connections:>4} connections {:>15} {:>10}", "the gateway", "the peer");
-    println!("{:>16}, numbers from a {}", "the peer's", numbers.name());
+    println!("     the peer's numbers from a {numbers}; {pool} connections a process, {says}");
     let line = |what: &str, [ours, theirs]: [Spread; 2], ratio: String| {
         println!("{what:>23} {:>8.1} {:>10.1} {ratio}", ours.median, theirs.median);
     };
@@ -130,7 +132,7 @@ fn report(connections: usize, numbers: Numbers, rounds: &[Round]) -> Value {
     println!("{:>23} {:>8.2}", "cores taken meanwhile", idle.median);
     let pair = |[ours, theirs]: [Spread; 2]| json!({ "ours": ours, "theirs": theirs });
     json!({
-        "connections": connections, "numbers": numbers.name(), "per_s": pair(rate),
+        "connections": connections, "numbers": numbers, "pool": pool, "per_s": pair(rate),
         "ratio": ratio, "p50_ms": pair(p50),
         "p99_ms": pair(p99), "p99_ratio": p99_ratio, "cpu_us": pair(cpu), "cpu_ratio": cpu_ratio,
         "postgres_cpu_us": pair(postgres), "gateway_cores_meanwhile": idle,
@@ -145,8 +147,8 @@ struct Peer {
 }
 
 impl Peer {
-    async fn start(folder: &Path, server: &str, numbers: Numbers) -> Self {
-        let name = format!("intake_python_{}", numbers.name());
+    async fn start(folder: &Path, server: &str, setup: Setup) -> Self {
+        let name = format!("intake_python_{}", setup.name().replace('-', "_"));
         let (url, pool) = fresh_database(server, &name).await;
         office(&pool).await;
         let begin = "CREATE SEQUENCE numbers; INSERT INTO register VALUES (1, 2026, 0)";
@@ -155,7 +157,8 @@ impl Peer {
         let address = free.local_addr().unwrap();
         drop(free);
         let timers: Vec<String> = rival::timers_of_one().iter().map(i16::to_string).collect();
-        let log = File::create(format!("target/peers/python-{}.log", numbers.name())).unwrap();
+        let said = format!("target/peers/python-{}.log", setup.name());
+        let log = File::create(&said).unwrap();
         let process = Command::new(folder.join("bin/python"))
             .args(["-m", "uvicorn", "app:app", "--app-dir", "benches/peers/python"])
             .args(["--loop", "uvloop", "--http", "httptools", "--workers", &WORKERS.to_string()])
@@ -167,8 +170,8 @@ impl Peer {
             .env("PEER_KEY", KEY)
             .env("PEER_APP_ID", APP_ID)
             .env("PEER_TIMERS", timers.join(","))
-            .env("PEER_NUMBERS", numbers.name())
-            .env("PEER_POOL", numbers.pool().to_string())
+            .env("PEER_NUMBERS", setup.numbers)
+            .env("PEER_POOL", setup.pool.to_string())
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log)
@@ -179,11 +182,7 @@ impl Peer {
         let mut turn = tokio::time::interval(Duration::from_millis(50));
         while !peer.ready().await {
             let ended = peer.process.try_wait().unwrap();
-            assert!(
-                ended.is_none(),
-                "it did not start: target/peers/python-{}.log",
-                numbers.name()
-            );
+            assert!(ended.is_none(), "it did not start: {said}");
             turn.tick().await;
         }
         peer
