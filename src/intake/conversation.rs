@@ -53,7 +53,8 @@ pub(super) async fn take(
         return Ok(Taken { became: Became::before(before), committed: Committed::default() });
     }
     let thread = submission.thread.as_deref().unwrap_or_default();
-    let mut talk = seen.talk.clone().unwrap_or_default();
+    let before = seen.talk.clone().unwrap_or_default();
+    let mut talk = before.clone();
     if seen.open_ticket.is_none() && talk.beside {
         // The matter that grew last is over: the one that was set aside before it grows again.
         let matters = store::conversation::open_matters(db, office.id, thread).await?;
@@ -67,7 +68,7 @@ pub(super) async fn take(
     }
     let message = seen.message(submission, *alarms);
     let turn = talk.turn(message, seen.open_ticket.is_some(), now);
-    let mut scene = Scene { db, office, thread, now, seen, talk, settings };
+    let mut scene = Scene { db, office, thread, now, seen, before, talk, settings };
     let mut committed = Committed::default();
     let told = match turn {
         Turn::Append | Turn::AppendQuietly => {
@@ -130,7 +131,8 @@ pub(super) async fn by_itself(
     if talk.held == 0 || talk.by_itself_at.is_some_and(|at| at > now) {
         return Ok(None);
     }
-    let mut scene = Scene { db, office, thread, now, seen, talk, settings };
+    let before = talk.clone();
+    let mut scene = Scene { db, office, thread, now, seen, before, talk, settings };
     if scene.talk.next_is_new.is_some() {
         scene.set_open_aside().await?;
     }
@@ -160,6 +162,8 @@ struct Scene<'a> {
     thread: &'a str,
     now: DateTime<Utc>,
     seen: Seen,
+    /// As it was remembered when the turn began.
+    before: Talk,
     talk: Talk,
     settings: &'a Settings,
 }
@@ -585,6 +589,6 @@ impl Scene<'_> {
 
     async fn remember(self) -> Result<(), StoreError> {
         let key = (self.office.id, year(self.now));
-        store::conversation::put(self.db, key, self.thread, &self.talk).await
+        store::conversation::put(self.db, key, self.thread, &self.before, &self.talk).await
     }
 }

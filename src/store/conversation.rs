@@ -61,8 +61,11 @@ pub(super) fn talk(row: Row) -> Result<Talk, StoreError> {
     })
 }
 
-/// Remembers a conversation as it stands now; the caller holds its register's lock. Counts as a
+/// Remembers what a turn made of a conversation; the caller holds its register's lock. Counts as a
 /// turn: whoever decided something about the office without seeing this decides anew.
+///
+/// Of what others write as well, without that lock (a matter is set aside or taken up again, the
+/// citizen leaves the account, a reply ends a question), only what differs from `before` is written.
 ///
 /// # Errors
 /// [`StoreError`].
@@ -70,6 +73,7 @@ pub async fn put(
     db: &mut PgConnection,
     (office, year): (OfficeId, i32),
     thread: &str,
+    before: &Talk,
     talk: &Talk,
 ) -> Result<(), StoreError> {
     let (question, about) = match talk.question.map(|(question, _)| question) {
@@ -83,16 +87,21 @@ pub async fn put(
         "WITH turned AS (
              UPDATE register SET turns = turns + 1 WHERE office_id = $1 AND year = $13
          )
-         INSERT INTO conversation (office_id, thread, question, about, asked_at, held, by_itself_at,
-             closed_ticket, closed_at, beside, citizen_name, citizen_phone, scene,
+         INSERT INTO conversation AS c (office_id, thread, question, about, asked_at, held,
+             by_itself_at, closed_ticket, closed_at, beside, citizen_name, citizen_phone, scene,
              next_is_new)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $14, $15)
          ON CONFLICT (office_id, thread) DO UPDATE
-             SET question = excluded.question, about = excluded.about, asked_at = excluded.asked_at,
+             SET question = CASE WHEN $16 THEN excluded.question ELSE c.question END,
+                 about = CASE WHEN $16 THEN excluded.about ELSE c.about END,
+                 asked_at = CASE WHEN $16 THEN excluded.asked_at ELSE c.asked_at END,
                  held = excluded.held, by_itself_at = excluded.by_itself_at,
-                 closed_ticket = excluded.closed_ticket, closed_at = excluded.closed_at,
-                 beside = excluded.beside, citizen_name = excluded.citizen_name,
-                 citizen_phone = excluded.citizen_phone, scene = excluded.scene,
+                 closed_ticket = CASE WHEN $17 THEN excluded.closed_ticket ELSE c.closed_ticket END,
+                 closed_at = CASE WHEN $17 THEN excluded.closed_at ELSE c.closed_at END,
+                 beside = CASE WHEN $18 THEN excluded.beside ELSE c.beside END,
+                 citizen_name = CASE WHEN $19 THEN excluded.citizen_name ELSE c.citizen_name END,
+                 citizen_phone = CASE WHEN $20 THEN excluded.citizen_phone ELSE c.citizen_phone END,
+                 scene = CASE WHEN $21 THEN excluded.scene ELSE c.scene END,
                  next_is_new = excluded.next_is_new",
         office.0,
         thread,
@@ -108,7 +117,13 @@ pub async fn put(
         talk.phone,
         year,
         talk.scene,
-        talk.next_is_new
+        talk.next_is_new,
+        talk.question != before.question,
+        talk.closed != before.closed,
+        talk.beside != before.beside,
+        talk.name != before.name,
+        talk.phone != before.phone,
+        talk.scene != before.scene
     )
     .execute(db)
     .await?;

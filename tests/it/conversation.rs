@@ -11,6 +11,7 @@ use futures::future::join_all;
 use intake_gateway::{
     clock::Clock,
     domain::{
+        conversation::Talk,
         event::Actor,
         register::RegisterNumber,
         ticket::{NewLimit, Outcome},
@@ -796,6 +797,29 @@ async fn who_scanned_a_counters_code_is_welcomed_and_the_ticket_says_where() {
     assert!(reply.contains("请直接在这里用文字说明"), "{reply}");
     assert_eq!(messages(&gateway, 1).await, 1);
     is_sound(&gateway).await;
+}
+
+/// A turn takes a moment; a matter may be set aside at the desk and the citizen may leave meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_turn_did_not_change_stays_as_others_have_left_it_meanwhile() {
+    let gateway = open_day().await;
+    let mut db = gateway.pool.acquire().await.unwrap();
+    let given =
+        Talk { name: Some("王芳".into()), phone: Some("13900001234".into()), ..Talk::default() };
+    let (of, thread) = ((gateway.office, 2026), "wechat-main-oCitizen");
+    store::conversation::put(&mut db, of, thread, &Talk::default(), &given).await.unwrap();
+    let meanwhile =
+        "UPDATE conversation SET citizen_name = NULL, citizen_phone = NULL, beside = true";
+    sql(&mut db, meanwhile).await;
+    let turned = Talk {
+        next_is_new: Some(gateway.clock.now()),
+        phone: Some("13900005678".into()),
+        ..given.clone()
+    };
+    store::conversation::put(&mut db, of, thread, &given, &turned).await.unwrap();
+    let kept = "SELECT count(*) FROM conversation WHERE next_is_new IS NOT NULL AND beside \
+                AND citizen_name IS NULL AND citizen_phone = '13900005678'";
+    assert_eq!(number(&gateway.pool, kept).await, 1);
 }
 
 /// Any course of a conversation, over two gateways: nothing that was said is lost, every repeat is
