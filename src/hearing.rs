@@ -74,10 +74,12 @@ impl Hearing {
     }
 
     /// Takes what a verified request told; false when what must not be lost could not be kept now:
-    /// the sender should try again. Of accounts that send nothing, nothing is kept.
+    /// the sender should try again. Of accounts that send nothing, nothing is kept but who is to be
+    /// forgotten.
     pub async fn hear(&self, office: OfficeId, heard: Vec<Heard>) -> bool {
-        let known =
-            heard.into_iter().filter(|one| self.accounts.get(office, &one.source).is_some());
+        let known = heard
+            .into_iter()
+            .filter(|one| one.news.forgets() || self.accounts.get(office, &one.source).is_some());
         let (passing, lasting): (Vec<Heard>, Vec<Heard>) =
             known.partition(|one| one.news.is_passing());
         for one in passing {
@@ -121,13 +123,17 @@ impl Hearing {
         heard: &Heard,
         now: DateTime<Utc>,
     ) -> Result<(), StoreError> {
+        let citizen = &heard.correspondent;
+        if heard.news.forgets() {
+            let thread = format!("{}:{}", heard.source, citizen.as_str());
+            store::heard::forget(db, office, &thread).await?;
+        }
         let Some(account) = self.accounts.get(office, &heard.source) else { return Ok(()) };
-        let (app_id, citizen) = (&account.app_id, &heard.correspondent);
+        let app_id = &account.app_id;
         match &heard.news {
-            News::Wrote | News::Tapped => Ok(()),
+            News::Wrote | News::Tapped | News::TookBack => Ok(()),
             News::Left => {
-                let thread = format!("{}:{}", heard.source, citizen.as_str());
-                store::heard::left(db, office, app_id, citizen, &thread, heard.at).await?;
+                store::heard::left(db, office, app_id, citizen, heard.at).await?;
                 let openid = Openid::new(citizen.as_str());
                 store::allowance::change(db, office, app_id, &openid, Change::Closed, now).await?;
                 Ok(())

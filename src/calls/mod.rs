@@ -10,7 +10,8 @@
 //! **Who shares a ticket.** Calls of one number on one line in one closed period, until somebody has
 //! taken the ticket up (R5.2, R7.e): they have the same thread. Who hides the number shares with
 //! nobody. A call without a message waits a moment before it counts as missed, because its voicemail
-//! may still be on the way.
+//! may still be on the way; and a recording of which nothing else is known waits as long, because it
+//! may have been of a conversation.
 
 pub mod fetch;
 mod pull;
@@ -26,7 +27,7 @@ pub use words::ended;
 
 pub use settings::{Audio, Kind as SourceKind, MissedCalls, Settings, Source, Wrong};
 
-use rules::{Verdict, columns, group, thread_name, told, verdict};
+use rules::{Verdict, columns, group, is_unsaid, thread_name, told, verdict};
 
 use crate::{
     domain::{id::OfficeId, register::RegisterNumber},
@@ -269,8 +270,13 @@ async fn decide(app: &App, key: &Key, now: DateTime<Utc>, claimed: bool) -> Resu
     let facts = || serde_json::to_vec(&call.facts).unwrap_or_default();
     let raw = Bytes::from(raw.unwrap_or_else(facts));
     let verdict = verdict(&call.facts, &office.calendar, call.spoken_at);
+    let is_early = !claimed && call.settle_at.is_some_and(|at| at > now);
     match verdict {
         Verdict::Message => {
+            let waits = is_unsaid(&call.facts) && source.settings.kind != SourceKind::Webhook;
+            if waits && is_early && call.ticket.is_none() {
+                return Ok(());
+            }
             let mut told_of = false;
             for (recording, one) in &call.facts.recordings {
                 let row = known.iter().find(|row| row.key == *recording);
@@ -309,7 +315,7 @@ async fn decide(app: &App, key: &Key, now: DateTime<Utc>, claimed: bool) -> Resu
         Verdict::Missed => {
             let wanted = source.settings.missed_calls != MissedCalls::Off;
             if wanted && call.ticket.is_none() {
-                if !claimed && call.settle_at.is_some_and(|at| at > now) {
+                if is_early {
                     return Ok(()); // its voicemail may be on the way
                 }
                 let thread = thread(app, source, &office, key, &call).await?;

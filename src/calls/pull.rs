@@ -119,8 +119,12 @@ async fn answer(
     token: &SecretString,
     limit: usize,
 ) -> Result<Vec<u8>, String> {
-    let url = Url::parse(&settings.base_url).and_then(|base| base.join(&ask.path));
-    let url = url.map_err(|_| "pull.base_url is no address".to_owned())?;
+    let wrong = |_| "pull.base_url is no address".to_owned();
+    let base = Url::parse(&settings.base_url).map_err(wrong)?;
+    let url = base.join(&ask.path).map_err(wrong)?;
+    if url.origin() != base.origin() {
+        return Err("it leads to another host".to_owned());
+    }
     let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned();
     // A list of one, held against what the name is looked up to.
     let listed = match settings.inside {

@@ -59,6 +59,11 @@ pub(super) fn verdict(
     }
 }
 
+/// Whether a recording is all that is known: that it was of a conversation may be said in a moment.
+pub(super) fn is_unsaid(facts: &CallEvent) -> bool {
+    facts.kind == Kind::RecordingReady && facts.outcome.is_none()
+}
+
 /// Whether it is an extension of the office: three or four digits. No caller from outside has those.
 fn is_inside(caller: &Caller) -> bool {
     matches!(caller, Caller::Raw(number)
@@ -78,9 +83,9 @@ pub(super) fn columns(
     let settle_at = match verdict(facts, &office.calendar, spoken_at) {
         // The webhook's own request makes the ticket, and answers with its number.
         Verdict::Message if source.settings.kind == SourceKind::Webhook => Some(now + LEASE),
-        Verdict::Message => Some(now),
+        Verdict::Message if !is_unsaid(facts) => Some(now),
         Verdict::Missed if source.settings.missed_calls == MissedCalls::Off => None,
-        Verdict::Missed => {
+        Verdict::Message | Verdict::Missed => {
             let wait = i64::try_from(source.settings.missed_after_s).unwrap_or(0);
             Some(now + TimeDelta::seconds(wait))
         }

@@ -98,16 +98,11 @@ pub async fn left(
     office: OfficeId,
     app_id: &str,
     citizen: &Correspondent,
-    thread: &str,
     at: DateTime<Utc>,
 ) -> Result<(), StoreError> {
-    // The tickets are the office's record and stay; what was remembered for the next one goes.
     sqlx::query!(
         "WITH forgotten AS (
              DELETE FROM wechat_consent WHERE office_id = $1 AND app_id = $2 AND openid = $3
-         ), remembered AS (
-             UPDATE conversation SET citizen_name = NULL, citizen_phone = NULL, scene = NULL
-             WHERE office_id = $1 AND thread = $5
          )
          INSERT INTO wechat_leaving AS l (office_id, app_id, openid, left_at)
          VALUES ($1, $2, $3, $4)
@@ -116,7 +111,27 @@ pub async fn left(
         office.0,
         app_id,
         citizen.as_str(),
-        at,
+        at
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Forgets what is remembered of a citizen for the next ticket. The tickets are the office's record
+/// and stay.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn forget(
+    db: &mut PgConnection,
+    office: OfficeId,
+    thread: &str,
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        "UPDATE conversation SET citizen_name = NULL, citizen_phone = NULL, scene = NULL
+         WHERE office_id = $1 AND thread = $2",
+        office.0,
         thread
     )
     .execute(db)

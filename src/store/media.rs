@@ -308,7 +308,11 @@ pub async fn kept(
              SELECT office_id, hash, received_at FROM named
              WHERE $11 AND source LIKE 'hotline:%' ON CONFLICT DO NOTHING
          )
-         UPDATE media_object o SET type = $6, size = $7, copies = $8, ms = $9, silent = $10,
+         -- What was made of the same content before is there yet.
+         UPDATE media_object o SET type = $6, size = $7,
+             copies = CASE WHEN $8 = 'none' THEN coalesce(o.copies, $8) ELSE $8 END,
+             ms = CASE WHEN $8 = 'none' THEN coalesce(o.ms, $9) ELSE $9 END,
+             silent = CASE WHEN $8 = 'none' AND o.copies IS NOT NULL THEN o.silent ELSE $10 END,
              unused_since = NULL
          FROM named WHERE o.office_id = named.office_id AND o.hash = named.hash",
         key.office.0,

@@ -199,6 +199,23 @@ async fn a_call_whose_end_is_told_late_still_waits_for_its_voicemail() {
     assert_eq!(number(&gateway.pool, "SELECT count(*) FROM message").await, 1);
 }
 
+/// At noon nobody is there to answer, but who answered before speaks on; and parts come in any order.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_recording_of_which_nothing_is_known_yet_waits_for_what_it_was_of() {
+    let record = r#"{"SessionId":"s1","RecordId":"r1","Timestamp":1795448730,"EndpointUser":"agent@example.com","RecordURL":"http://r.example.com/1.mp3"}"#;
+    let spoken = r#"{"SessionId":"s1","Direction":"0","Caller":"13900001234","Callee":"12333","StartTimestamp":1795448700,"EndedTimestamp":1795448730,"Duration":30,"EndStatus":1}"#;
+    for (told, expected) in [(Some(spoken), 0), (None, 1)] {
+        let gateway = night().with(&vendor()).start().await;
+        tccc(&gateway, "record", record).await;
+        assert_eq!((calls_of(&gateway).await, tickets(&gateway).await), (1, 0));
+        if let Some(spoken) = told {
+            tccc(&gateway, "cdr", spoken).await;
+        }
+        a_minute_later(&gateway).await;
+        assert_eq!(tickets(&gateway).await, expected, "{told:?}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_voicemail_a_day_after_its_record_joins_the_ticket_of_the_missed_call() {
     let gateway = night().with(&vendor()).start().await;

@@ -1,10 +1,13 @@
 //! The conversation with a citizen on WeChat: number first, then everything that follows from the
 //! same person, whatever its form and order.
 
-use crate::support::{
-    Spec, TestGateway, at,
-    gateway::{Answer, account_text, number_in},
-    number, redis_url, sql, until, waiting_for_a_lock,
+use crate::{
+    desk::Desk,
+    support::{
+        Spec, TestGateway, at,
+        gateway::{Answer, account_text, number_in},
+        number, redis_url, sql, until, waiting_for_a_lock,
+    },
 };
 use chrono::{DateTime, TimeDelta, Utc};
 use futures::future::join_all;
@@ -797,6 +800,52 @@ async fn who_scanned_a_counters_code_is_welcomed_and_the_ticket_says_where() {
     assert!(reply.contains("请直接在这里用文字说明"), "{reply}");
     assert_eq!(messages(&gateway, 1).await, 1);
     is_sound(&gateway).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_takes_back_leave_or_gives_the_account_up_is_forgotten() {
+    let gateway = open_day().await;
+    let now = gateway.clock.now();
+    says(&gateway, "社保卡办不下来", "1").await;
+    says(&gateway, "王芳 13900001234", "2").await;
+    let mut db = gateway.pool.acquire().await.unwrap();
+    let remembered = "INSERT INTO conversation (office_id, thread, citizen_name, citizen_phone) \
+        SELECT office_id, thread, '王芳', '13900001234' FROM ticket \
+        ON CONFLICT (office_id, thread) DO UPDATE SET citizen_name = '王芳'";
+    // The sender is a service of the platform; the citizen is named inside.
+    let event = |what: &str| {
+        let fields = format!(
+            "<MsgType>event</MsgType><Event>{what}</Event><OpenID>{CITIZEN}</OpenID>\
+             <AppID>wx5823bf96d3bd56c7</AppID><RevokeInfo>301</RevokeInfo>"
+        );
+        message(now, &fields)
+            .replace(&format!("<FromUserName>{CITIZEN}<"), "<FromUserName>oPlatformsService<")
+    };
+    let known = "SELECT count(*) FROM conversation WHERE citizen_name IS NOT NULL";
+    for (what, stays) in [
+        ("user_info_modified", 1),
+        ("user_authorization_revoke", 0),
+        ("user_authorization_cancellation", 0),
+    ] {
+        sql(&mut db, remembered).await;
+        assert_eq!(gateway.wechat_xml(&event(what)).await.text(), "success");
+        assert_eq!(number(&gateway.pool, known).await, stays, "{what}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_officer_reads_where_a_place_is_and_where_a_link_leads() {
+    let gateway = open_day().await;
+    says(&gateway, "楼道的灯坏了", "1").await;
+    sends(&gateway, &place(gateway.clock.now(), "2").replace("铁岭县政务服务中心", "")).await;
+    let link = "<MsgType>link</MsgType><Title>照明规定</Title><Description></Description>\
+        <Url>https://example.com/a?b=1&amp;c=2</Url><MsgId>3</MsgId>";
+    sends(&gateway, &message(gateway.clock.now(), link)).await;
+    let page =
+        Desk::login(&gateway, "zhao.min").await.get("/desk/tickets/BCS-2026-000001").await.text();
+    assert!(page.contains("位置（坐标 42.3,123.8）"), "{page}");
+    assert!(page.contains("链接：照明规定（https://example.com/a?b=1&#38;c=2）"), "{page}");
+    assert!(!page.contains("href=\"https://example.com"));
 }
 
 /// A turn takes a moment; a matter may be set aside at the desk and the citizen may leave meanwhile.

@@ -593,8 +593,10 @@ async fn each_robots_refusals_are_understood() {
         ("wecom", "<html>welcome to the hotel</html>", true),
         ("wecom", "", true),
         ("dingtalk", r#"{"errcode":130101}"#, true),
+        ("dingtalk", r#"{"errcode":410100}"#, true),
         ("dingtalk", r#"{"errcode":310000}"#, false),
         ("feishu", r#"{"code":9499}"#, true),
+        ("feishu", r#"{"code":11247}"#, true),
         ("feishu", r#"{"code":19021}"#, false),
         ("feishu", r#"[]"#, true),
     ] {
@@ -757,9 +759,11 @@ async fn a_mailbox_that_is_gone_or_full_keeps_nobody_else_from_being_told() {
         person("钱芳", "gone@office.test"),
         person("赵敏", "zhao@office.test"),
         person("周红", "no address"),
+        // A Chinese full stop, which the library would take and the server would not.
+        person("王芳", "wang@163。com"),
     ];
     let sent = notifier.send(&notice, now).await.unwrap();
-    assert_eq!(sent.missed, ["周红", "钱芳"]);
+    assert_eq!(sent.missed, ["周红", "王芳", "钱芳"]);
     let told = || taken.lock().unwrap().clone();
     assert_eq!(told(), ["<zhao@office.test>", "<office@office.test>"]);
 

@@ -55,6 +55,8 @@ pub enum News {
     Tapped,
     /// They left the channel: nothing may be sent to them there.
     Left,
+    /// They took back leave to use something about them: what is remembered of them for later goes.
+    TookBack,
     /// What they allow to be sent by a template changed.
     Consent {
         /// By which.
@@ -74,6 +76,12 @@ pub enum News {
 }
 
 impl News {
+    /// Whether what is remembered of the citizen for later goes.
+    #[must_use]
+    pub fn forgets(&self) -> bool {
+        matches!(self, Self::Left | Self::TookBack)
+    }
+
     /// Whether it is of use only for a while and is told again by what happens next: it may be
     /// noted after the answer, and be lost. All else is kept before the sender is answered.
     #[must_use]

@@ -201,7 +201,9 @@ impl Pull {
     pub fn file(&self, answer: &str, token: &str) -> Option<Ask> {
         let recording = self.recording.as_ref()?;
         let link = json::at(answer, &recording.link, &[])?;
-        let is_path = link.starts_with('/') && !link.starts_with("//") && !link.contains('\\');
+        // A tab or a line's end in it is nothing to who reads addresses.
+        let leaves = |c: char| c == '\\' || c.is_control();
+        let is_path = link.starts_with('/') && !link.starts_with("//") && !link.contains(leaves);
         let rest = recording.file.strip_prefix("{link}").filter(|_| is_path)?;
         let rest = filled(rest, &[("token", token.to_owned())], as_query);
         Some(Ask { path: format!("{link}{rest}"), body: None })

@@ -112,8 +112,9 @@ impl Notifier for DingTalk {
                 "msgUuid": notice.idempotency_key,
             });
             let answer = exchange(self.http.client().post(url).json(&body)).await?;
-            // 130101 and 130102: too fast; -1: busy.
-            judge(code(&answer, &["errcode"])?, &[130_101, 130_102], &[-1])
+            // 130101, 130102, 410100 and 90030: too fast; -1: busy.
+            let too_fast = [130_101, 130_102, 410_100, 90_030];
+            judge(code(&answer, &["errcode"])?, &too_fast, &[-1])
         })
     }
 }
@@ -144,8 +145,9 @@ impl Notifier for Feishu {
                 "uuid": notice.idempotency_key,
             });
             let answer = exchange(self.http.client().post(self.url.clone()).json(&body)).await?;
-            // 9499 and 11232: too fast; 11233: busy.
-            judge(code(&answer, &["code", "StatusCode"])?, &[9499, 11_232], &[11_233])
+            // 9499, 11232 and 11247: too fast; 11233: busy.
+            let too_fast = [9499, 11_232, 11_247];
+            judge(code(&answer, &["code", "StatusCode"])?, &too_fast, &[11_233])
         })
     }
 }

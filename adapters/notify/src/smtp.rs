@@ -79,11 +79,13 @@ impl Smtp {
         let mut missed = Vec::new();
         for recipient in &notice.recipients {
             let Some(address) = &recipient.email else { continue };
-            match address.parse() {
-                Ok(mailbox) => {
+            match address.parse::<Mailbox>() {
+                // A server that takes ASCII only is given none of the others: the library refuses
+                // the whole message then (「163。com」).
+                Ok(mailbox) if mailbox.email.to_string().is_ascii() => {
                     addressed.push(Addressed { name: recipient.name.clone(), mailbox });
                 }
-                Err(_) => missed.push(recipient.name.clone()),
+                _ => missed.push(recipient.name.clone()),
             }
         }
         let also = self

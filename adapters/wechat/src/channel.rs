@@ -403,7 +403,10 @@ impl WechatChannel {
             }
             Message::Link { title, description, url } => {
                 let label = [title.as_str(), description].join(" ").trim().to_owned();
-                (String::new(), one(AttachmentKind::Link, url, Some(label)))
+                (
+                    String::new(),
+                    one(AttachmentKind::Link, url, Some(label).filter(|label| !label.is_empty())),
+                )
             }
             Message::File { .. } => (String::new(), Vec::new()),
         };
@@ -442,7 +445,7 @@ impl WechatChannel {
 }
 
 fn bounded(text: &str) -> String {
-    text.chars().take(LIMITS.attachment / 4).collect()
+    text[..text.floor_char_boundary(LIMITS.attachment)].to_owned()
 }
 
 /// An identity for what has none: a digest of the content.

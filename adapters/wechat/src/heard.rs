@@ -22,17 +22,25 @@ impl Inbound {
     #[must_use]
     pub fn heard(&self, source: &str, now: DateTime<Utc>) -> Vec<Heard> {
         let mut news = Vec::new();
+        let mut whose = None;
         match Change::of(self) {
             Some(Change::Acted(Act::Message, _)) => news.push(News::Wrote),
             Some(Change::Acted(Act::Tap, _)) => news.push(News::Tapped),
             _ => {}
         }
         if let Content::Event(event) = &self.content {
-            // Who takes the authorisation back, or gives the account up, is forgotten as who leaves.
-            let revoked =
-                event.kind == EventKind::PrivacyChange && event.name != "user_info_modified";
-            if event.kind == EventKind::Unsubscribe || revoked {
-                news.push(News::Left);
+            match (&event.kind, event.name.as_str()) {
+                (EventKind::Unsubscribe, _) => news.push(News::Left),
+                (EventKind::PrivacyChange { openid }, what) => {
+                    whose = Some(openid.as_str()).filter(|openid| !openid.is_empty());
+                    match what {
+                        // The account itself is given up.
+                        "user_authorization_cancellation" => news.push(News::Left),
+                        "user_authorization_revoke" => news.push(News::TookBack),
+                        _ => {}
+                    }
+                }
+                _ => {}
             }
             let consents = event.consents().into_iter();
             news.extend(consents.map(|one| News::Consent {
@@ -72,14 +80,14 @@ impl Inbound {
                         let part = |id: &Option<String>| id.clone().unwrap_or_default();
                         format!("{}/{}", part(message_id), part(template_id))
                     }
-                    News::Wrote | News::Tapped | News::Left => String::new(),
+                    News::Wrote | News::Tapped | News::Left | News::TookBack => String::new(),
                 };
                 let place = seen.entry(which.clone()).or_default();
                 *place += 1;
                 Heard {
                     source: source.to_owned(),
                     identity: format!("{identity}/{which}/{place}"),
-                    correspondent: Correspondent::new(name(&self.from)),
+                    correspondent: Correspondent::new(name(whose.unwrap_or(&self.from))),
                     // Nobody acted later than now: a window must not be open for years.
                     at: self.created_at.map_or(now, |at| at.min(now)),
                     news,

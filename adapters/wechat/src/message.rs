@@ -153,7 +153,10 @@ pub enum EventKind {
         account: String,
     },
     /// `user_info_modified`, `user_authorization_revoke`, `user_authorization_cancellation`.
-    PrivacyChange,
+    PrivacyChange {
+        /// Whose: the sender is a service of the platform.
+        openid: String,
+    },
     Unknown,
 }
 
@@ -237,6 +240,11 @@ impl Inbound {
             Content::Message { id, .. } => format!("{id}/{}", self.from),
             Content::Unknown { id, .. } if !id.is_empty() => format!("{id}/{}", self.from),
             Content::Unknown { msg_type, .. } => format!("{created}/{}/{msg_type}", self.from),
+            Content::Event(Event { kind: EventKind::PrivacyChange { openid }, name, .. })
+                if !openid.is_empty() =>
+            {
+                format!("{created}/{openid}/{name}")
+            }
             Content::Event(event) => {
                 format!("{created}/{}/{}/{}/{}", self.from, event.name, event.key, event.msg_id)
             }
@@ -378,7 +386,7 @@ fn event(root: &Element) -> Result<Event, XmlError> {
             EventKind::CustomerService { account: field("KfAccount")? }
         }
         "user_info_modified" | "user_authorization_revoke" | "user_authorization_cancellation" => {
-            EventKind::PrivacyChange
+            EventKind::PrivacyChange { openid: field("OpenID")? }
         }
         _ => EventKind::Unknown,
     };

@@ -179,9 +179,15 @@ fn attachment(attachment: &Attachment) -> String {
         AttachmentKind::Link => "链接",
         AttachmentKind::File => "文件",
     };
+    // Where it is, as words: whoever wrote it may lead anywhere, so that nothing here is to be clicked.
+    let place = match attachment.kind {
+        AttachmentKind::Location => format!("（坐标 {}）", attachment.reference),
+        AttachmentKind::Link => format!("（{}）", attachment.reference),
+        _ => String::new(),
+    };
     match &attachment.label {
-        Some(label) => format!("{what}：{label}"),
-        None => what.to_owned(),
+        Some(label) => format!("{what}：{label}{place}"),
+        None => format!("{what}{place}"),
     }
 }
 

@@ -190,6 +190,19 @@ fn a_list_of_calls_is_asked_for_as_its_mapping_says() {
     assert_eq!(login, r#"{"username":"a\"b","password":"{user}"}"#);
     assert_eq!(pull.token(r#"{"access_token":"t"}"#).as_deref(), Some("t"));
     assert_eq!(pull.token("{}"), None);
+    // Where a recording lies, on the same host and nowhere else.
+    let file = |link: &str| pull.file(&format!(r#"{{"download_resource_url":"{link}"}}"#), "t");
+    let ask = file("/api/download/a.wav").expect("a path");
+    assert_eq!(ask.path, "/api/download/a.wav?access_token=t");
+    for away in [
+        "//10.0.0.5/x",
+        "/\\t/10.0.0.5/x",
+        "/\\n/10.0.0.5/x",
+        "/\\\\10.0.0.5/x",
+        "http://10.0.0.5/x",
+    ] {
+        assert_eq!(file(away), None, "{away}");
+    }
     // Times in a body, in the vendor's own form.
     let posted = with_pull(
         "auth = \"path\"\n",
