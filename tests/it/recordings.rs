@@ -9,7 +9,17 @@ use crate::{
     support::{TestGateway, at, gateway::Answer, number, sql, until},
     verify::faults,
 };
-use intake_gateway::{gateway::Role, housekeeping, media};
+use intake_contract::AttachmentKind;
+use intake_gateway::{
+    domain::register::RegisterNumber,
+    gateway::Role,
+    housekeeping,
+    media::{self, Copies, Hash, Type},
+    store::{
+        self,
+        media::{Content, Key},
+    },
+};
 use intake_hotline::sender::Sender;
 use sha2::{Digest, Sha256};
 use std::{
@@ -111,6 +121,33 @@ async fn recordings_of_every_form_are_heard_measured_and_kept_as_they_came() {
     assert_eq!(exchange.count("media_object WHERE copies = 'sound'").await, 4);
     assert_eq!(exchange.count("media_object WHERE copies = 'itself'").await, 2);
     exchange.gateway.stop().await;
+}
+
+/// The same content may come again where it cannot be decoded: in a gateway without the program, in
+/// one that has no time for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_made_of_a_content_stays_when_it_comes_again() {
+    let exchange = Exchange::start("").await;
+    let sound = fixture("msg0002.gsm");
+    exchange.leaves(1, &sound).await;
+    assert_eq!(exchange.count("media_object WHERE copies = 'sound' AND ms > 0").await, 1);
+    let mut db = exchange.gateway.pool.acquire().await.unwrap();
+    let ticket = RegisterNumber::new(2026, 2).unwrap();
+    let key = Key { office: exchange.gateway.office, ticket, seq: 1, n: 0 };
+    let told = ("hotline:fs", "file:/again.wav");
+    let now = exchange.gateway.clock.now();
+    store::media::expect(&mut db, key, AttachmentKind::Voice, told, now).await.unwrap();
+    let content = Content {
+        hash: Hash::of(&sound),
+        kind: Type::Gsm,
+        size: sound.len() as u64,
+        copies: Copies::None,
+        ms: None,
+        silent: false,
+    };
+    store::media::kept(&mut db, key, &content, false).await.unwrap();
+    assert_eq!(exchange.count("media WHERE state = 'kept'").await, 2);
+    assert_eq!(exchange.count("media_object WHERE copies = 'sound' AND ms > 0").await, 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
