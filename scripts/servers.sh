@@ -7,6 +7,9 @@
 # They listen on free ports of this machine, with random passwords; the machine's own servers are
 # never touched. With DATABASE_URL and REDIS_URL set, those are used and nothing is started.
 
+# What is built is looked for here, wherever cargo was told to put it.
+export CARGO_TARGET_DIR=$PWD/target
+
 # Inside a trap a bare `return` gives the status from before the trap: always say which.
 say() { printf '%s\n' "$*" >&2; }
 die() { say "$*"; exit 1; }
