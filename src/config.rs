@@ -321,16 +321,29 @@ impl Config {
         for (index, entry) in self.wechat.iter().enumerate() {
             let check = entry.settings.check();
             check.map_err(|error| ConfigError(format!("wechat[{index}].{error}")))?;
+            let id = &entry.settings.id;
+            if self.wechat[..index].iter().any(|other| other.settings.id == *id) {
+                return wrong(format!("wechat[{index}].id: {id} occurs twice"));
+            }
         }
         for (index, entry) in self.hotline.iter().enumerate() {
             let check = entry.settings.check();
             check.map_err(|(key, says)| ConfigError(format!("hotline[{index}].{key} {says}")))?;
+            let id = &entry.settings.id;
+            if self.hotline[..index].iter().any(|other| other.settings.id == *id) {
+                return wrong(format!("hotline[{index}].id: {id} occurs twice"));
+            }
         }
         for (index, entry) in self.notify.iter().enumerate() {
             let check = entry.target.check();
             check.map_err(|error| ConfigError(format!("notify[{index}].{error}")))?;
             if entry.name.is_empty() || entry.name == crate::relay::DESK {
                 return wrong(format!("notify[{index}].name must not be empty or `desk`"));
+            }
+            let mut before = self.notify[..index].iter();
+            if before.any(|other| (&other.office, &other.name) == (&entry.office, &entry.name)) {
+                let name = &entry.name;
+                return wrong(format!("notify[{index}].name: the office has a {name} already"));
             }
         }
         for (index, entry) in self.sms.iter().enumerate() {
@@ -781,6 +794,7 @@ mod tests {
                 "[[wechat]]\noffice = 'a'\nid = 'main'\napp_id = 'wx1'\noriginal_id = 'gh_1'\ntoken = 'abcdef'\nmode = 'plain'\n{api}"
             )
         };
+        let told = "[[notify]]\noffice = 'a'\nname = 'b'\nkind = 'webhook'\nurl = 'https://x.test'\nsecret = '0123456789abcdef0123456789abcdef'\n";
         let secret = "secret = '0123456789abcdef0123456789abcdef'";
         let template = |template: &str| {
             let api = format!("[wechat.api]\n{secret}\n[[wechat.api.templates]]\nid = 'T1'\n");
@@ -829,6 +843,8 @@ mod tests {
             ("[[wechat]]\noffice = 1", "wechat[0].office must be a string"),
             ("wechat = 'a'", "wechat must be a list"),
             ("[[notify]]\noffice = 'a'\nname = 'b'\nkind = 'fax'", "notify[0].kind must be one of"),
+            (format!("{told}{told}").as_str(), "notify[1].name: the office has a b already"),
+            (format!("{0}\n{0}", wechat("")).as_str(), "wechat[1].id: main occurs twice"),
             (
                 "[[notify]]\noffice = 'a'\nname = 'b'\nkind = 'smtp'\nhost = 'h'\nfrom = 'a@b'\nport = 'x'",
                 "notify[0].port",

@@ -337,6 +337,7 @@ impl Gateway {
         self.workers.spawn(live.ask(app.pool.clone(), Arc::clone(&app.offices), stop()));
         self.workers.spawn(amend::follow(Arc::clone(app), stop()));
         self.workers.spawn(housekeeping::run(Arc::clone(app), stop()));
+        self.workers.spawn(telemetry::tidy(stop()));
         let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(waiting) = waiting {
             self.workers.spawn(Arc::clone(&app.hearing).note(waiting, stop()));
@@ -619,7 +620,15 @@ pub async fn migrate(pool: &PgPool) -> Result<(), StartError> {
     let wrong = "the database's tables could not be brought up to date";
     let replaced = replace_parsed_body(pool).await;
     replaced.map_err(|error| StartError::caused(wrong, error))?;
-    MIGRATIONS.run(pool).await.map_err(|error| StartError::caused(wrong, error))
+    let run = async {
+        // A session of its own: what makes requests answer in time would end the building of an
+        // index, and forbid the plans that whole tables are compared by.
+        let mut db = pool.acquire().await?.detach();
+        sqlx::raw_sql(store::MIGRATING).execute(&mut db).await?;
+        MIGRATIONS.run(&mut db).await?;
+        Ok::<_, sqlx::migrate::MigrateError>(db.close().await?)
+    };
+    run.await.map_err(|error| StartError::caused(wrong, error))
 }
 
 /// The digest of migration 10 as it was: its function had a parsed body, with which PostgreSQL 15.20

@@ -1,7 +1,9 @@
 //! Logs and metrics. No personal data in either (invariant 8): ids, kinds and counts only.
 
+use crate::lifecycle::Wake;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
-use std::sync::OnceLock;
+use std::{sync::OnceLock, time::Duration};
+use tokio_util::sync::CancellationToken;
 
 /// Submissions by channel and outcome: registered, appended, repeated, quarantined, queue_full,
 /// unavailable, timeout. What is in the spool counts when it is drained.
@@ -73,6 +75,17 @@ pub fn metrics() -> &'static PrometheusHandle {
         let _ = metrics::set_global_recorder(recorder);
         handle
     })
+}
+
+/// Puts what was measured where it takes no more room, until `shutdown`: who asks for the metrics
+/// does it as well, but perhaps nobody asks.
+pub async fn tidy(shutdown: CancellationToken) {
+    const EVERY: Duration = Duration::from_secs(30);
+    let turn = Wake::default();
+    while !shutdown.is_cancelled() {
+        turn.wait(EVERY, &shutdown).await;
+        metrics().run_upkeep();
+    }
 }
 
 /// What is wrong with a filter; a word alone must be a level, or a misspelt one would be taken for

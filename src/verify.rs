@@ -150,7 +150,15 @@ fn link(before: Option<&Stored>, event: &Stored, happened: Option<&Happened>, re
         Some(Happened::Registered { digest, .. } | Happened::MessageReceived { digest, .. }) => {
             digest
         }
-        _ => return,
+        happened => {
+            if happened.is_some() && event.raw.is_some() {
+                let seq = event.seq;
+                report
+                    .faults
+                    .push(format!("{place}: event {seq} is none of a message and has one"));
+            }
+            return;
+        }
     };
     match &event.raw {
         None => {

@@ -10,7 +10,8 @@ use std::process::ExitCode;
 
 #[derive(clap::Subcommand)]
 pub enum Command {
-    /// Enter a person, or give an existing login a new password and particulars.
+    /// Enter a person, or give an existing login a new password and particulars; what is not given
+    /// of unit, e-mail and telephone stays as it is, and `--email ''` takes it away.
     Add {
         /// The office's code.
         #[arg(long)]

@@ -189,14 +189,21 @@ async fn recompute(pool: &sqlx::PgPool) -> Result<(), StartError> {
     let mut db = pool.acquire().await.map_err(sql)?;
     let offices = store::office::load_all(&mut db).await.map_err(failed)?;
     drop(db);
+    let mut not_brought = 0;
     for office in offices {
         let amended = amend::recompute(pool, &clock, &office).await.map_err(failed)?;
+        not_brought += amended.failed;
         println!("{}", amend::summary(&office, &amended, &clock));
     }
     // This process does not know the schedule's Redis: the gateways fill it anew.
     let mut db = pool.acquire().await.map_err(sql)?;
     store::timer::next_epoch(&mut db, store::timer::SHARD).await.map_err(failed)?;
-    Ok(())
+    match not_brought {
+        0 => Ok(()),
+        n => Err(StartError::new(format!(
+            "the change is kept, but {n} open dates could not be brought to it (the log says why); gateways that run try again"
+        ))),
+    }
 }
 
 fn show_days(calendar: &WorkingCalendar, from: Option<NaiveDate>, days: u64) {

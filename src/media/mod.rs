@@ -210,12 +210,22 @@ impl Keeper {
     /// [`KeepError`]; what is left is removed the next time.
     pub async fn tidy(&self) -> Result<u64, KeepError> {
         let mut db = self.pool.acquire().await.map_err(StoreError::from)?;
-        let unused = rows::unused(&mut db).await?;
         let mut removed = 0;
-        for (office, hash) in unused {
-            removed += u64::from(self.remove(&mut db, office, &hash).await?);
+        let mut failed = Ok(());
+        loop {
+            let before = removed;
+            for (office, hash) in rows::unused(&mut db).await? {
+                match self.remove(&mut db, office, &hash).await {
+                    Ok(gone) => removed += u64::from(gone),
+                    // One that cannot be removed keeps no other one here.
+                    Err(error @ KeepError::Storage(_)) => failed = Err(error),
+                    Err(error) => return Err(error),
+                }
+            }
+            if removed == before {
+                return failed.map(|()| removed);
+            }
         }
-        Ok(removed)
     }
 
     async fn remove(
@@ -225,6 +235,8 @@ impl Keeper {
         hash: &Hash,
     ) -> Result<bool, KeepError> {
         let mut transaction = db.begin().await.map_err(StoreError::from)?;
+        // A bucket may be slow; the row is held until it has answered.
+        crate::store::as_long_as_it_takes(&mut transaction).await?;
         if !rows::forget(&mut transaction, office, hash).await? {
             transaction.commit().await.map_err(StoreError::from)?;
             return Ok(false);

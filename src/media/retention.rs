@@ -12,6 +12,7 @@ use crate::{
     },
     offices::{Office, Offices},
     store::{self, StoreError, recording as rows},
+    telemetry,
 };
 use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::{Connection, PgConnection, PgPool};
@@ -44,8 +45,19 @@ pub async fn remove_old(
         let of = (source.office, source.name.as_str());
         for ticket in rows::to_remove(&mut db, of, before, AT_A_TIME).await? {
             let mut transaction = db.begin().await?;
-            let locked = store::ticket::lock(&mut transaction, source.office, ticket).await?;
-            let Some(mut locked) = locked else { continue };
+            let mut locked = match store::ticket::lock(&mut transaction, source.office, ticket)
+                .await
+            {
+                Ok(Some(locked)) => locked,
+                Ok(None) => continue,
+                // One that cannot be read keeps no other's recordings here.
+                Err(error) if !error.is_transient() => {
+                    let error = telemetry::causes(&error);
+                    tracing::error!(ticket = ticket.as_i64(), %error, "its recordings stay: the ticket cannot be read");
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
             // Under the lock, for it may have been taken up again, or be held, since.
             if !may_go(&mut transaction, &office, ticket, before).await? {
                 continue;

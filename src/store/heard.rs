@@ -103,6 +103,7 @@ pub async fn left(
     sqlx::query!(
         "WITH forgotten AS (
              DELETE FROM wechat_consent WHERE office_id = $1 AND app_id = $2 AND openid = $3
+                 AND changed_at <= $4
          )
          INSERT INTO wechat_leaving AS l (office_id, app_id, openid, left_at)
          VALUES ($1, $2, $3, $4)
@@ -161,7 +162,9 @@ pub async fn consented(
             (office_id, app_id, openid, template_id, remaining, changed_at)
          VALUES ($1, $2, $3, $4, $5, $6)
          ON CONFLICT (office_id, app_id, openid, template_id) DO UPDATE
-         SET remaining = CASE WHEN $5 = 0 THEN 0 ELSE c.remaining + 1 END, changed_at = $6",
+         SET remaining = CASE WHEN $5 > 0 THEN c.remaining + 1
+                              WHEN c.changed_at > $6 THEN c.remaining ELSE 0 END,
+             changed_at = greatest(c.changed_at, $6)",
         office.0,
         app_id,
         citizen.as_str(),

@@ -136,6 +136,11 @@ pub const SESSION: &str = "SET enable_seqscan = off; SET enable_bitmapscan = off
     SET enable_hashjoin = off; SET enable_mergejoin = off; SET plan_cache_mode = force_generic_plan; SET jit = off; \
     SET max_parallel_workers_per_gather = 0; SET idle_in_transaction_session_timeout = '5s'";
 
+/// What a session that changes the tables takes back of [`SESSION`].
+pub const MIGRATING: &str = "RESET enable_seqscan; RESET enable_bitmapscan; RESET enable_hashjoin; \
+    RESET enable_mergejoin; RESET plan_cache_mode; SET statement_timeout = 0; \
+    SET idle_in_transaction_session_timeout = 0";
+
 /// For the rest of this transaction: no limit of time.
 ///
 /// # Errors

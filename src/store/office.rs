@@ -172,7 +172,9 @@ pub async fn put_staff(
          SELECT $1, coalesce(max(staff_id), 0) + 1, $2, $3, $4, $5, $6, $7, $8
          FROM staff WHERE office_id = $1
          ON CONFLICT (login) DO UPDATE SET name = excluded.name, role = excluded.role,
-             unit_id = excluded.unit_id, email = excluded.email, mobile = excluded.mobile,
+             unit_id = coalesce(excluded.unit_id, s.unit_id),
+             email = nullif(coalesce(excluded.email, s.email), ''),
+             mobile = nullif(coalesce(excluded.mobile, s.mobile), ''),
              password_hash = excluded.password_hash, disabled = false
              WHERE s.office_id = excluded.office_id
          RETURNING staff_id",

@@ -486,6 +486,7 @@ impl List<'_> {
         sqlx::raw_sql(bitmaps).execute(&mut *db).await?;
         let mut found = Looked::default();
         let mut at_once = limit + 10;
+        let mut looked = 0;
         loop {
             let candidates = match way {
                 Way::Look(look) => self.look(db, office, index, (look, at_once)).await?,
@@ -493,12 +494,18 @@ impl List<'_> {
             };
             let last = candidates.rows.last().map(QueueRow::cursor);
             let full = count(&candidates.rows) == at_once;
+            looked += count(&candidates.rows);
             found.rows.extend(holding(db, office, &words.words, candidates.rows).await?);
             found.last = candidates.last;
             let Some(last) = last.filter(|_| full && count(&found.rows) < limit) else {
                 found.rows.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
                 return Ok(found);
             };
+            // A page that is not full yet says how far it has come, and goes on from there.
+            if matches!(way, Way::Look(look) if looked >= look) {
+                found.last = Some(last);
+                return Ok(found);
+            }
             match &mut self {
                 Self::Open(_, stretch) => stretch.after = last,
                 Self::Closed(_, before) => *before = last.ticket.as_i64(),

@@ -870,8 +870,13 @@ pub async fn correct_contact(
     ticket: RegisterNumber,
     (name, phone): (Option<&str>, Option<&str>),
 ) -> Result<(), StoreError> {
+    // The index of words knows the ones before: it is entered anew, as who follows open tickets does.
     let done = sqlx::query!(
-        "UPDATE ticket SET citizen_name = $3, citizen_phone = $4
+        "WITH searched AS (
+             UPDATE ticket_search SET seq = 0, is_open = true
+             WHERE office_id = $1 AND ticket = $2
+         )
+         UPDATE ticket SET citizen_name = $3, citizen_phone = $4
          WHERE office_id = $1 AND ticket = $2",
         office.0,
         ticket.as_i64(),

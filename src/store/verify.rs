@@ -221,6 +221,9 @@ pub async fn orphans(db: &mut PgConnection, limit: i64) -> Result<Vec<String>, S
             WHERE is_open AND t.state IN ('registered', 'accepted', 'in_progress')
               AND m.kind IN (3, 4) AND m.state = 0 AND m.due_at <> t.due_at LIMIT $1)
            UNION ALL
+           (SELECT 'ticket ' || ticket || ' of office ' || office_id || ' has another outcome than its state'
+            FROM ticket WHERE outcome IS DISTINCT FROM state_data #>> '{outcome,outcome}' LIMIT $1)
+           UNION ALL
            (SELECT DISTINCT 'ticket ' || ticket || ' of office ' || office_id
                 || ' is not in the lists that it belongs in'
             FROM ((TABLE in_hand

@@ -1,6 +1,6 @@
 //! The commands, as whoever types them sees them.
 
-use crate::support::{Spec, TestGateway, at, redis_url, sql, until};
+use crate::support::{Spec, TestGateway, at, number, redis_url, sql, until};
 use intake_gateway::gateway::Role;
 use std::process::Command;
 
@@ -50,6 +50,26 @@ async fn what_an_office_decides_is_set_and_a_running_gateway_follows() {
     let (code, _, says) = intake(&gateway, &["office", "set", "--code", "nowhere", "--phone", "1"]);
     assert!(code == Some(1) && says.contains("there is no office nowhere; there are: "), "{says}");
     gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_password_leaves_where_a_person_is_told_as_it_is() {
+    let gateway = Spec::at(at("2026-11-24 21:00")).start().await;
+    let office = gateway.app.offices.get(gateway.office).unwrap().code.clone();
+    let add = |more: &[&str]| {
+        let of =
+            ["--office", &office, "--login", "sun.li", "--name", "孙丽", "--role", "duty_officer"];
+        let (code, says, wrong) = intake(&gateway, &[&["account", "add"], &of[..], more].concat());
+        assert_eq!(code, Some(0), "{wrong}");
+        assert!(says.contains("login sun.li, password "), "{says}");
+    };
+    let told = "SELECT count(*) FROM staff WHERE login = 'sun.li' AND unit_id IS NOT NULL AND ";
+    let told = async |how: &str| number(&gateway.pool, &format!("{told}{how}")).await;
+    add(&["--unit", "社保股", "--email", "sun@office.test", "--mobile", "13900001234"]);
+    add(&[]);
+    assert_eq!(told("email = 'sun@office.test' AND mobile = '13900001234'").await, 1);
+    add(&["--email", ""]);
+    assert_eq!(told("email IS NULL AND mobile = '13900001234'").await, 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,7 +2,7 @@
 
 use crate::support::{Spec, TestGateway, at, number, sql, until};
 use intake_gateway::{
-    domain::id::OfficeId,
+    domain::{id::OfficeId, register::RegisterNumber},
     gateway::Role,
     search::Indexer,
     store::{self, search::Entered},
@@ -86,6 +86,32 @@ async fn words_of_two_characters_names_and_telephones_are_found_open_and_closed(
         assert_eq!(found(&gateway, "open", words).await, 0, "{words}");
         assert_eq!(found(&gateway, "closed", words).await, count, "{words}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r7_2_a_corrected_name_or_telephone_is_found_open_and_closed() {
+    let gateway = gateway().await;
+    enter(&gateway, "1", "王芳", "13900001234", "社保卡丢了").await;
+    index(&gateway).await;
+    let mut db = gateway.pool.acquire().await.unwrap();
+    let ticket = RegisterNumber::new(2026, 1).unwrap();
+    for (state, name, phone) in
+        [("open", "汪方", "13800008000"), ("closed", "汪芳芳", "13700007000")]
+    {
+        if state == "closed" {
+            close_all(&gateway).await;
+            gateway.app.search.compare(&mut db).await.unwrap();
+        }
+        let now = (Some(name), Some(phone));
+        store::ticket::correct_contact(&mut db, gateway.office, ticket, now).await.unwrap();
+        gateway.app.search.compare(&mut db).await.unwrap();
+        for words in [name, phone, "社保卡"] {
+            assert_eq!(found(&gateway, state, words).await, 1, "{state} {words}");
+        }
+        assert_eq!(found(&gateway, state, "13900001234").await, 0, "{state}");
+    }
+    let open = "SELECT count(*) FROM ticket_search WHERE is_open";
+    assert_eq!(number(&gateway.pool, open).await, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,6 +1,9 @@
 //! `intake verify` finds what was tampered with.
 
-use crate::support::{Spec, TestGateway, at, sql};
+use crate::{
+    desk::Desk,
+    support::{Spec, TestGateway, at, sql},
+};
 use intake_gateway::verify::verify;
 
 pub async fn faults(gateway: &TestGateway) -> Vec<String> {
@@ -97,6 +100,10 @@ async fn rd4_2_every_kind_of_tampering_is_named() {
             "is not in the lists that it belongs in",
         ),
         (
+            "UPDATE ticket SET outcome = 'solved' WHERE ticket % 10 = 3",
+            "has another outcome than its state",
+        ),
+        (
             "UPDATE ticket SET state = 'awaiting_citizen' WHERE ticket % 10 = 3",
             "row cannot be read",
         ),
@@ -119,6 +126,22 @@ async fn rd4_2_every_kind_of_tampering_is_named() {
         let faults = faults(&gateway).await;
         assert!(faults.iter().any(|fault| fault.contains(says)), "{tampering}: {faults:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rd4_2_words_put_beside_a_step_that_is_no_message_are_named() {
+    let gateway = gateway().await;
+    let desk = Desk::login(&gateway, "zhao.min").await;
+    let csrf = desk.csrf().await;
+    desk.post("/desk/tickets/BCS-2026-000002/claim", &[("csrf", &csrf)]).await;
+    assert_eq!(faults(&gateway).await, Vec::<String>::new());
+    let mut db = gateway.pool.acquire().await.unwrap();
+    let forged = "INSERT INTO message (office_id, ticket, seq, occurred_at, received_at, text, raw) \
+        SELECT office_id, ticket, 2, received_at, received_at, '已办结', 'x' FROM message \
+        WHERE ticket % 10 = 2 AND seq = 1";
+    sql(&mut db, forged).await;
+    let faults = faults(&gateway).await;
+    assert!(faults.iter().any(|fault| fault.contains("is none of a message")), "{faults:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
