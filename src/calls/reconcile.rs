@@ -7,9 +7,9 @@
 //! should have, every recording its message. Does nothing wait for a file that nobody will bring.
 
 use super::{
-    Source, SourceKind, hear, pull,
+    Source, SourceKind, decide, hear, pull,
     rules::{Verdict, verdict},
-    scan, settle,
+    scan,
 };
 use crate::{
     domain::id::OfficeId,
@@ -436,7 +436,8 @@ impl Work<'_> {
                     continue;
                 }
                 if self.repair == Repair::Yes {
-                    settle(self.app, &one.key, self.app.clock.now()).await?;
+                    // Told long ago: nothing of it is on the way any more.
+                    decide(self.app, &one.key, self.app.clock.now(), true).await?;
                     let call = self.read(&one.key).await?;
                     if let Some(call) = call
                         && call.ticket.is_some()

@@ -218,7 +218,13 @@ impl Keeper {
                 match self.remove(&mut db, office, &hash).await {
                     Ok(gone) => removed += u64::from(gone),
                     // One that cannot be removed keeps no other one here.
-                    Err(error @ KeepError::Storage(_)) => failed = Err(error),
+                    Err(error @ KeepError::Storage(_)) => {
+                        if failed.is_ok() {
+                            let error = crate::telemetry::causes(&error);
+                            tracing::warn!(%error, "content that nobody names could not be removed");
+                        }
+                        failed = Err(error);
+                    }
                     Err(error) => return Err(error),
                 }
             }

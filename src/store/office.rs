@@ -169,12 +169,12 @@ pub async fn put_staff(
     let mut transaction = db.begin().await?;
     let id = sqlx::query_scalar!(
         "INSERT INTO staff AS s (office_id, staff_id, login, name, role, unit_id, email, mobile, password_hash)
-         SELECT $1, coalesce(max(staff_id), 0) + 1, $2, $3, $4, $5, $6, $7, $8
+         SELECT $1, coalesce(max(staff_id), 0) + 1, $2, $3, $4, $5, nullif($6, ''), nullif($7, ''), $8
          FROM staff WHERE office_id = $1
          ON CONFLICT (login) DO UPDATE SET name = excluded.name, role = excluded.role,
              unit_id = coalesce(excluded.unit_id, s.unit_id),
-             email = nullif(coalesce(excluded.email, s.email), ''),
-             mobile = nullif(coalesce(excluded.mobile, s.mobile), ''),
+             email = nullif(coalesce($6, s.email), ''),
+             mobile = nullif(coalesce($7, s.mobile), ''),
              password_hash = excluded.password_hash, disabled = false
              WHERE s.office_id = excluded.office_id
          RETURNING staff_id",
