@@ -28,17 +28,18 @@ struct Setup {
     numbers: &'static str,
     /// Connections of each process to the database.
     pool: usize,
+    /// Why so many.
     says: &'static str,
 }
 
 impl Setup {
-    /// What [`SETUPS`] call what they are fastest with was found by trying 1 to 32.
     fn name(self) -> String {
         let Self { numbers, pool, .. } = self;
         format!("{numbers}-{pool}")
     }
 }
 
+/// What each is fastest with was found by trying 1 to 32.
 const SETUPS: [Setup; 3] = [
     // They wait for one row; more of them only wait longer.
     Setup { numbers: "register", pool: 1, says: "the pool that it is fastest with" },
