@@ -107,6 +107,9 @@ pub enum KeepError {
     Store(#[from] StoreError),
 }
 
+/// When so many contents cannot be removed, it is the storage that does not answer.
+const AWAY: usize = 3;
+
 /// A picture takes up to a quarter of a gigabyte while it is drawn: one at a time.
 static DRAWING: Semaphore = Semaphore::const_new(1);
 /// Half an hour of sound takes a tenth of that and some seconds; no picture waits for it.
@@ -210,26 +213,24 @@ impl Keeper {
     /// [`KeepError`]; what is left is removed the next time.
     pub async fn tidy(&self) -> Result<u64, KeepError> {
         let mut db = self.pool.acquire().await.map_err(StoreError::from)?;
-        let mut removed = 0;
-        let mut failed = Ok(());
+        let (mut removed, mut failures, mut last) = (0, 0, Ok(()));
         loop {
-            let before = removed;
-            for (office, hash) in rows::unused(&mut db).await? {
+            let unused = rows::unused(&mut db).await?;
+            if unused.is_empty() || failures >= AWAY {
+                return last.map(|()| removed);
+            }
+            for (office, hash) in unused {
                 match self.remove(&mut db, office, &hash).await {
                     Ok(gone) => removed += u64::from(gone),
-                    // One that cannot be removed keeps no other one here.
-                    Err(error @ KeepError::Storage(_)) => {
-                        if failed.is_ok() {
-                            let error = crate::telemetry::causes(&error);
-                            tracing::warn!(%error, "content that nobody names could not be removed");
+                    Err(error) => {
+                        // The rest is not to wait behind one that cannot be removed.
+                        rows::wait_behind(&mut db, office, &hash).await?;
+                        (failures, last) = (failures + 1, Err(error));
+                        if failures >= AWAY {
+                            break;
                         }
-                        failed = Err(error);
                     }
-                    Err(error) => return Err(error),
                 }
-            }
-            if removed == before {
-                return failed.map(|()| removed);
             }
         }
     }

@@ -17,7 +17,7 @@ use crate::{
 use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::{Connection, PgConnection, PgPool};
 
-/// Recordings of one source at a time; the rest an hour later.
+/// Recordings of one source that are looked for at a time.
 const AT_A_TIME: i64 = 1000;
 /// So many tickets that ended one in favour of the next are followed; no office joins more.
 const JOINED: usize = 10;
@@ -35,44 +35,71 @@ pub async fn remove_old(
 ) -> Result<usize, StoreError> {
     let mut db = pool.acquire().await?;
     let mut removed = 0;
-    for source in sources.0.values() {
-        let days = source.settings.audio.keep_days;
-        if days == 0 {
-            continue;
-        }
-        let Some(office) = offices.get(source.office) else { continue };
-        let before = now - TimeDelta::days(days.into());
-        let of = (source.office, source.name.as_str());
-        for ticket in rows::to_remove(&mut db, of, before, AT_A_TIME).await? {
-            let mut transaction = db.begin().await?;
-            let mut locked = match store::ticket::lock(&mut transaction, source.office, ticket)
-                .await
-            {
-                Ok(Some(locked)) => locked,
-                Ok(None) => continue,
-                // One that cannot be read keeps no other's recordings here.
-                Err(error) if !error.is_transient() => {
-                    let error = telemetry::causes(&error);
-                    tracing::error!(ticket = ticket.as_i64(), %error, "its recordings stay: the ticket cannot be read");
-                    continue;
-                }
-                Err(error) => return Err(error),
+    for office in offices.all().values() {
+        for name in rows::sources(&mut db, office.id).await? {
+            let Some(source) = sources.of(office.id, &name) else {
+                // By which rule they were to go nobody knows any more, and what is gone is gone.
+                tracing::warn!(
+                    office.id = office.id.0,
+                    source = name,
+                    "recordings stay: their source is not configured"
+                );
+                continue;
             };
-            // Under the lock, for it may have been taken up again, or be held, since.
-            if !may_go(&mut transaction, &office, ticket, before).await? {
+            let days = source.settings.audio.keep_days;
+            if days == 0 {
                 continue;
             }
-            let messages = rows::remove_recordings(&mut transaction, of, ticket, now).await?;
-            if messages.is_empty() {
-                continue; // another replica was faster
+            let before = now - TimeDelta::days(days.into());
+            let (mut after, mut more) = (None, true);
+            while more {
+                let of = (office.id, name.as_str());
+                let (tickets, last) =
+                    rows::to_remove(&mut db, of, before, after, AT_A_TIME).await?;
+                (after, more) = (last, last.is_some());
+                for ticket in tickets {
+                    removed +=
+                        remove_of(&mut db, office, &name, ticket, (before, now, days)).await?;
+                }
             }
-            removed += messages.len();
-            let happened = Happened::RecordingsRemoved { messages, days };
-            store::ticket::write(&mut transaction, &mut locked, Actor::Gateway, &happened, now)
-                .await?;
-            transaction.commit().await?;
         }
     }
+    Ok(removed)
+}
+
+/// Lets go of the recordings that a ticket has of a source, where it may; returns how many.
+async fn remove_of(
+    db: &mut PgConnection,
+    office: &Office,
+    source: &str,
+    ticket: RegisterNumber,
+    (before, now, days): (DateTime<Utc>, DateTime<Utc>, u32),
+) -> Result<usize, StoreError> {
+    let mut transaction = db.begin().await?;
+    let mut locked = match store::ticket::lock(&mut transaction, office.id, ticket).await {
+        Ok(Some(locked)) => locked,
+        Ok(None) => return Ok(0),
+        // One that cannot be read keeps no other's recordings here.
+        Err(error) if !error.is_transient() => {
+            let error = telemetry::causes(&error);
+            tracing::error!(ticket = ticket.as_i64(), %error, "its recordings stay: the ticket cannot be read");
+            return Ok(0);
+        }
+        Err(error) => return Err(error),
+    };
+    // Under the lock, for it may have been taken up again, or be held, since.
+    if !may_go(&mut transaction, office, ticket, before).await? {
+        return Ok(0);
+    }
+    let of = (office.id, source);
+    let messages = rows::remove_recordings(&mut transaction, of, ticket, now).await?;
+    if messages.is_empty() {
+        return Ok(0); // another replica was faster
+    }
+    let removed = messages.len();
+    let happened = Happened::RecordingsRemoved { messages, days };
+    store::ticket::write(&mut transaction, &mut locked, Actor::Gateway, &happened, now).await?;
+    transaction.commit().await?;
     Ok(removed)
 }
 

@@ -542,6 +542,26 @@ pub async fn forget(
     Ok(gone.rows_affected() == 1)
 }
 
+/// Content that could not be removed: a day later it is tried again, after what waits by then.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn wait_behind(
+    db: &mut PgConnection,
+    office: OfficeId,
+    hash: &Hash,
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        "UPDATE media_object SET unused_since = now()
+         WHERE office_id = $1 AND hash = $2 AND unused_since IS NOT NULL",
+        office.0,
+        &hash.0
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
 /// Messages of one ticket stand on another one as well: what came with them too. `seqs`: each
 /// message's place there and here.
 ///

@@ -20,8 +20,35 @@ pub struct ToWrite {
     pub tries: i32,
 }
 
+/// The sources of an office of which recordings are kept, configured or not.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn sources(db: &mut PgConnection, office: OfficeId) -> Result<Vec<String>, StoreError> {
+    // From one name to the next in the index: there are few of them and many recordings.
+    let names = sqlx::query_scalar!(
+        r#"WITH RECURSIVE s AS (
+               (SELECT source FROM media WHERE office_id = $1 AND state = 'kept'
+                    AND source LIKE 'hotline:%' ORDER BY source LIMIT 1)
+               UNION ALL
+               SELECT (SELECT m.source FROM media m WHERE m.office_id = $1 AND m.state = 'kept'
+                    AND m.source LIKE 'hotline:%' AND m.source > s.source
+                    ORDER BY m.source LIMIT 1)
+               FROM s WHERE s.source IS NOT NULL)
+           SELECT source AS "source!" FROM s WHERE source IS NOT NULL"#,
+        office.0
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(names)
+}
+
+/// Where a page of [`to_remove`] ended.
+pub type Kept = (DateTime<Utc>, i64);
+
 /// Tickets of this source whose recordings have been kept long enough: closed since before then, and
-/// held by nobody. The longest kept first, `limit` at most.
+/// held by nobody. The longest kept first, `limit` recordings at most, and where to go on when there
+/// may be more.
 ///
 /// # Errors
 /// [`StoreError`].
@@ -29,27 +56,35 @@ pub async fn to_remove(
     db: &mut PgConnection,
     (office, source): (OfficeId, &str),
     before: DateTime<Utc>,
+    after: Option<Kept>,
     limit: i64,
-) -> Result<Vec<RegisterNumber>, StoreError> {
-    let mut tickets = sqlx::query_scalar!(
-        "SELECT m.ticket FROM media m
+) -> Result<(Vec<RegisterNumber>, Option<Kept>), StoreError> {
+    let (after_at, after_ticket) = after.unzip();
+    let rows = sqlx::query!(
+        "SELECT m.ticket, m.received_at FROM media m
          WHERE m.office_id = $1 AND m.source = $2 AND m.source LIKE 'hotline:%' AND m.state = 'kept'
            AND m.received_at < $3
+           AND (m.received_at, m.ticket) > (coalesce($5, '-infinity'::timestamptz), coalesce($6, 0::bigint))
            AND (SELECT NOT t.is_open AND NOT t.recordings_held FROM ticket t
                 WHERE t.office_id = m.office_id AND t.ticket = m.ticket)
            AND (SELECT max(e.at) FROM event e WHERE e.office_id = m.office_id
                 AND e.ticket = m.ticket AND e.kind = 'closed') < $3
-         ORDER BY m.received_at LIMIT $4",
+         ORDER BY m.received_at, m.ticket LIMIT $4",
         office.0,
         source,
         before,
-        limit
+        limit,
+        after_at,
+        after_ticket
     )
     .fetch_all(db)
     .await?;
+    let is_full = i64::try_from(rows.len()).is_ok_and(|count| count == limit);
+    let last = rows.last().filter(|_| is_full).map(|row| (row.received_at, row.ticket));
+    let mut tickets: Vec<i64> = rows.into_iter().map(|row| row.ticket).collect();
     tickets.sort_unstable();
     tickets.dedup();
-    tickets.into_iter().map(number).collect()
+    Ok((tickets.into_iter().map(number).collect::<Result<_, _>>()?, last))
 }
 
 /// Whether a ticket lets its recordings go: it was closed before then, for the last time, and is not

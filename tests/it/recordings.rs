@@ -319,6 +319,55 @@ fn gateway_folder(gateway: &TestGateway) -> PathBuf {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn content_that_cannot_be_removed_keeps_no_other_one() {
+    let exchange = Exchange::start("").await;
+    let gateway = &exchange.gateway;
+    exchange.leaves(1, &wav()).await;
+    // What lies there is a folder with something in it.
+    let stuck = Hash::of(b"stuck");
+    fs::create_dir_all(gateway_folder(gateway).join(hex::encode(stuck.0)).join("x")).unwrap();
+    let unused = format!(
+        "INSERT INTO media_object (office_id, hash, unused_since)
+         SELECT {0}, sha256(n::text::bytea), now() - interval '2 days' FROM generate_series(1, 250) n
+         UNION ALL SELECT {0}, '\\x{1}', now() - interval '3 days'",
+        gateway.office,
+        hex::encode(stuck.0)
+    );
+    sql(&mut gateway.pool.acquire().await.unwrap(), &unused).await;
+    assert!(gateway.app.media.tidy().await.is_err());
+    let left = format!("media_object WHERE hash = '\\x{}'", hex::encode(stuck.0));
+    assert_eq!((exchange.count("media_object").await, exchange.count(&left).await), (2, 1));
+    // Not again at once; the other one is in use.
+    assert_eq!(gateway.app.media.tidy().await.unwrap(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn recordings_that_may_go_are_found_behind_those_that_may_not() {
+    let exchange = Exchange::start("").await;
+    let gateway = &exchange.gateway;
+    for n in 1..=3 {
+        exchange.leaves(n, &wav()).await;
+    }
+    gateway.clock.set(at("2026-11-24 09:00"));
+    let desk = Desk::login(gateway, "zhao.min").await;
+    for n in 1..=3 {
+        close(&desk, &ticket(n)).await;
+    }
+    let mut db = gateway.pool.acquire().await.unwrap();
+    let sources = store::recording::sources(&mut db, gateway.office).await.unwrap();
+    assert_eq!(sources, ["hotline:fs"]);
+    let of = (gateway.office, sources[0].as_str());
+    let (mut after, mut found) = (None, Vec::new());
+    for _ in 0..4 {
+        let before = at("2027-11-24 09:00");
+        let page = store::recording::to_remove(&mut db, of, before, after, 1).await.unwrap();
+        found.extend(page.0.iter().map(|ticket| ticket.sequence()));
+        after = page.1;
+    }
+    assert_eq!((found, after), (vec![1, 2, 3], None));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_matter_that_is_taken_up_again_keeps_its_recordings() {
     let exchange = Exchange::start("").await;
     let gateway = &exchange.gateway;
