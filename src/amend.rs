@@ -24,7 +24,7 @@ use crate::{
     schedule::TimerKey,
     store::{
         self, StoreError,
-        ticket::{Amendments, Locked},
+        ticket::{Locked, amend::Amendments},
     },
     telemetry, wording,
 };
@@ -121,7 +121,8 @@ async fn page(
     for _ in 0..PAGE {
         let next = store::within(PAGE_WITHIN, async {
             let mut db = pool.acquire().await?;
-            store::ticket::next_outdated(&mut db, office.id, office.calendar_version, from).await
+            store::ticket::amend::next_outdated(&mut db, office.id, office.calendar_version, from)
+                .await
         });
         let Some(ticket) = next.await? else { break };
         match span(pool, clock, office, (ticket - 1, ticket), 1).await {
@@ -175,7 +176,8 @@ async fn locked_span(
     let mut db = pool.acquire().await?;
     let mut transaction = db.begin().await?;
     let outdated =
-        store::ticket::lock_outdated(&mut transaction, office.id, version, span, limit).await?;
+        store::ticket::amend::lock_outdated(&mut transaction, office.id, version, span, limit)
+            .await?;
     let Some(last) = outdated.last() else { return Ok(None) };
     let mut amended = Amended { failed: outdated.unreadable.len(), ..Amended::default() };
     for (ticket, error) in &outdated.unreadable {
@@ -211,11 +213,13 @@ async fn locked_span(
     let half = among(&|locked, computed| calendar.in_half_closure(in_force(locked, computed)));
     let kept_before = match kept.is_empty() {
         true => BTreeMap::new(),
-        false => store::ticket::last_kept(&mut transaction, office.id, &kept).await?,
+        false => store::ticket::amend::last_kept(&mut transaction, office.id, &kept).await?,
     };
     let half_before = match half.is_empty() {
         true => BTreeSet::new(),
-        false => store::ticket::told_half_closures(&mut transaction, office.id, &half).await?,
+        false => {
+            store::ticket::amend::told_half_closures(&mut transaction, office.id, &half).await?
+        }
     };
 
     let mut amendments = Amendments::default();
@@ -238,7 +242,7 @@ async fn locked_span(
             Amendment::Unchanged => amended.unchanged += 1,
         }
     }
-    amended.timers = store::ticket::write_amendments(
+    amended.timers = store::ticket::amend::write_amendments(
         &mut transaction,
         office.id,
         version,

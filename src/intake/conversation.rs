@@ -8,7 +8,8 @@
 
 use super::{
     Committed, Settings,
-    batch::{Became, Builder},
+    batch::Became,
+    builder::Builder,
     incoming::{Incoming, year},
 };
 use crate::{

@@ -10,6 +10,7 @@
 //! neighbours go through.
 
 mod batch;
+mod builder;
 mod conversation;
 pub mod held;
 mod incoming;
