@@ -11,7 +11,7 @@ use std::process::ExitCode;
 #[derive(clap::Subcommand)]
 pub enum Command {
     /// Enter a person, or give an existing login a new password and particulars; what is not given
-    /// of unit, e-mail and telephone stays as it is, and `--email ''` takes it away.
+    /// of unit, e-mail and telephone stays as it is, and what is given as '' is taken away.
     Add {
         /// The office's code.
         #[arg(long)]
@@ -78,6 +78,7 @@ pub async fn run(command: Command, config: &Config) -> Result<ExitCode, StartErr
             let hash = secret::hash_password(&password)
                 .ok_or_else(|| StartError::new("the password could not be hashed"))?;
             let unit = match unit {
+                Some(name) if name.is_empty() => Some(NewStaff::NO_UNIT),
                 Some(name) => {
                     Some(store::office::put_unit(&mut db, id, &name).await.map_err(failed)?)
                 }

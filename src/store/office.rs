@@ -142,7 +142,8 @@ pub async fn units(db: &mut PgConnection, office: OfficeId) -> Result<Vec<Unit>,
     Ok(rows.into_iter().map(|row| Unit { id: UnitId(row.unit_id), name: row.name }).collect())
 }
 
-/// A new person of the staff.
+/// A new person of the staff, or the new particulars of an existing one: there unit, e-mail and
+/// mobile stay where they are `None`, and go where they are [`NewStaff::NO_UNIT`] or empty.
 #[derive(Debug)]
 #[expect(missing_docs, reason = "the columns of staff")]
 pub struct NewStaff<'a> {
@@ -155,8 +156,13 @@ pub struct NewStaff<'a> {
     pub password_hash: &'a str,
 }
 
-/// Enters a person; an existing login of the same office gets the new particulars and password,
-/// its sessions end and its locks are gone: whoever has the new password can come in, nobody else
+impl NewStaff<'_> {
+    /// Belongs to no unit.
+    pub const NO_UNIT: UnitId = UnitId(0);
+}
+
+/// Enters a person; an existing login of the same office gets the new particulars and password, its
+/// sessions end and its locks are gone: whoever has the new password can come in, nobody else
 /// stays in.
 ///
 /// # Errors
@@ -169,10 +175,10 @@ pub async fn put_staff(
     let mut transaction = db.begin().await?;
     let id = sqlx::query_scalar!(
         "INSERT INTO staff AS s (office_id, staff_id, login, name, role, unit_id, email, mobile, password_hash)
-         SELECT $1, coalesce(max(staff_id), 0) + 1, $2, $3, $4, $5, nullif($6, ''), nullif($7, ''), $8
+         SELECT $1, coalesce(max(staff_id), 0) + 1, $2, $3, $4, nullif($5, 0), nullif($6, ''), nullif($7, ''), $8
          FROM staff WHERE office_id = $1
          ON CONFLICT (login) DO UPDATE SET name = excluded.name, role = excluded.role,
-             unit_id = coalesce(excluded.unit_id, s.unit_id),
+             unit_id = nullif(coalesce($5, s.unit_id), 0),
              email = nullif(coalesce($6, s.email), ''),
              mobile = nullif(coalesce($7, s.mobile), ''),
              password_hash = excluded.password_hash, disabled = false

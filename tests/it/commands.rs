@@ -70,6 +70,10 @@ async fn a_new_password_leaves_where_a_person_is_told_as_it_is() {
     assert_eq!(told("email = 'sun@office.test' AND mobile = '13900001234'").await, 1);
     add(&["--email", ""]);
     assert_eq!(told("email IS NULL AND mobile = '13900001234'").await, 1);
+    add(&["--unit", "", "--mobile", ""]);
+    let bare = "SELECT count(*) FROM staff WHERE login = 'sun.li' AND unit_id IS NULL \
+                AND mobile IS NULL";
+    assert_eq!(number(&gateway.pool, bare).await, 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
